@@ -1,0 +1,110 @@
+"""Proof, on a real batch, that a family's table describes a loaded model truly."""
+
+from __future__ import annotations
+
+import torch
+
+from tunescope.capture.edits import editing, zero
+from tunescope.capture.hooks import read
+from tunescope.capture.partial import run_from, trace
+from tunescope.capture.sites import Site, locate
+from tunescope.errors import SiteError
+from tunescope.models.classifier import Classifier, right_padded
+
+TOLERANCE = 1e-4
+
+
+def verify(classifier: Classifier) -> Classifier:
+    """Check the family's table on a probe batch, and return the classifier.
+
+    Checked: shapes of every site; attention rows sum to 1; ``head_out`` plus bias sums to ``attn_out``; the trunk
+    agrees with transformers' own forward pass; padding on the left changes nothing; an edit in each block changes
+    the final hidden states; running from block *k* equals a full pass; nothing is left behind.
+
+    Raises:
+        SiteError: The table does not describe this model; no lens may read it.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        inputs = _probe_batch(classifier)
+        with torch.no_grad():
+            before = classifier(**inputs)
+        _check_positions(classifier, inputs, before)
+        for layer in range(classifier.n_layers):
+            _check_layer(classifier, inputs, layer)
+        stored = trace(classifier, inputs)
+        for layer in (0, classifier.n_layers - 1):
+            _close(run_from(classifier, stored, layer), before, classifier, f"running from block {layer}")
+        with torch.no_grad():
+            if not torch.equal(classifier(**inputs), before):
+                raise SiteError(f"{classifier.family.name}: reading and editing left a trace in the model.")
+    finally:
+        classifier.train(was_training)
+    return classifier
+
+
+def _probe_batch(classifier: Classifier) -> dict[str, torch.Tensor]:
+    """Return two rows of different length, right-padded, of ids that are not the pad id."""
+    limit = classifier.max_length
+    long, short = min(9, limit), min(5, limit)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, int(classifier.model.config.vocab_size), (2, long), generator=generator)
+    pad = classifier.tokenizer.pad_token_id
+    ids[ids == pad] = (pad + 1) % int(classifier.model.config.vocab_size)
+    mask = torch.ones_like(ids)
+    mask[1, short:] = 0
+    ids[1, short:] = pad
+    device = classifier.device
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _check_positions(classifier: Classifier, inputs: dict[str, torch.Tensor], logits: torch.Tensor) -> None:
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    extra = {"use_cache": False} if classifier.family.name == "GPT-2" else {}
+    with torch.no_grad():
+        theirs = classifier.trunk(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+        ours = classifier.hidden(ids, mask)
+        shift = int((1 - mask[1]).sum())  # rolling by it moves the second row's padding to the left
+        left = classifier(ids.roll(shift, 1)[1:], mask.roll(shift, 1)[1:])
+    real = right_padded(ids, mask)[1].bool()
+    _close(ours[real], theirs[real], classifier, "transformers' own forward pass")
+    _close(left, logits[1:], classifier, "padding on the left")
+
+
+def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer: int) -> None:
+    names = ("resid_pre", "resid_mid", "resid_post", "head_z", "head_out", "attn_out", "mlp_out", "attn_pattern")
+    found = {site.name: value for site, value in read(classifier, [Site(n, layer) for n in names], inputs).items()}
+    rows, length = inputs["input_ids"].shape
+    heads, width = classifier.n_heads, classifier.width
+    for name in names[:3] + ("attn_out", "mlp_out"):
+        _shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
+    _shape(found["head_z"], (rows, length, heads, width // heads), classifier, f"head_z[{layer}]")
+    _shape(found["attn_pattern"], (rows, heads, length, length), classifier, f"attn_pattern[{layer}]")
+    sums = found["attn_pattern"].sum(-1)[:, :, : int(inputs["attention_mask"][1].sum())]
+    _close(sums, torch.ones_like(sums), classifier, f"attention rows of layer {layer} (they must sum to 1)")
+    bias = locate(classifier, Site("attn_out", layer)).module.bias
+    summed = found["head_out"].sum(2) + (bias.detach() if isinstance(bias, torch.Tensor) else 0.0)
+    _close(summed, found["attn_out"], classifier, f"head_out plus bias at layer {layer} (it must sum to attn_out)")
+    with torch.no_grad():
+        clean = classifier.hidden(**inputs)
+        for name in ("attn_out", "mlp_out"):
+            with editing(classifier, [zero(Site(name, layer))]):
+                edited = classifier.hidden(**inputs)
+            if torch.equal(edited, clean) and bool(found[name].any()):
+                raise SiteError(f"{classifier.family.name}: zeroing {name}[{layer}] changed nothing; its path is wrong.")
+
+
+def _shape(value: torch.Tensor, expected: tuple[int, ...], classifier: Classifier, what: str) -> None:
+    if tuple(value.shape) != expected:
+        raise SiteError(f"{classifier.family.name}, {what}: expected shape {expected}, came {tuple(value.shape)}.")
+
+
+def _close(ours: torch.Tensor, theirs: torch.Tensor, classifier: Classifier, what: str) -> None:
+    scale = max(1.0, float(theirs.abs().max()))
+    gap = float((ours - theirs).abs().max())
+    if not gap <= TOLERANCE * scale:
+        raise SiteError(
+            f"{classifier.family.name}: {what}: differs by {gap:.2g}, more than rounding explains.",
+            hint="The family's table does not describe this model; see docs/architecture.md.",
+        )

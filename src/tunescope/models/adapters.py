@@ -1,0 +1,96 @@
+"""Opening a peft adapter folder as the tuned model it stands for."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from tunescope.errors import MissingDependencyError, ModelError
+from tunescope.models.families import Family, Pooling
+from tunescope.models.source import ADAPTER, Source, check_source, hub_errors, read_config, read_tokenizer
+
+if TYPE_CHECKING:
+    Opened = tuple[PreTrainedModel, PreTrainedTokenizerBase, Family, Pooling | None]
+
+VIRTUAL_TOKENS = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")
+
+
+def merged_adapter(source: Source, base: str | None) -> Opened:
+    """Load an adapter onto its base and merge it, so that sites and heads are those of a plain model.
+
+    Args:
+        source: The adapter's folder.
+        base: Base model to use; None means the one that the adapter names.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+        ModelError: The base cannot be had, the head was not saved, or the method adds virtual tokens.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{source.path} is a peft adapter, and peft is not installed.", hint="pip install 'tunescope[peft]'"
+        ) from error
+    settings = source.read_json(ADAPTER)
+    if settings.get("peft_type") in VIRTUAL_TOKENS:
+        raise ModelError(
+            f"{source.path} adds virtual tokens ({settings['peft_type']}): base and tuned would not see the same "
+            "tokens, so positions cannot be compared."
+        )
+    base_source = Source(base or settings.get("base_model_name_or_path") or "", settings.get("revision"))
+    if not base_source.path:
+        raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
+    check_source(base_source)
+    config, family, _ = read_config(base_source)
+    has_tokenizer = source.folder is not None and (source.folder / "tokenizer.json").is_file()
+    tokenizer = read_tokenizer(source if has_tokenizer else base_source, config)
+    config = _adapted_config(config, source, settings, family)
+    config.pad_token_id = config.pad_token_id if family.counts_positions_by_pad_id else tokenizer.pad_token_id
+    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with hub_errors(base_source):
+        model = kind.from_pretrained(
+            base_source.path, config=config, revision=base_source.revision, use_safetensors=True,
+            trust_remote_code=False, dtype=torch.float32, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    with warnings.catch_warnings(), hub_errors(source):
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
+        merged = PeftModel.from_pretrained(model, source.path, is_trainable=False).merge_and_unload()
+    return merged, tokenizer, family, None
+
+
+def _adapted_config(
+    config: PretrainedConfig, source: Source, settings: dict[str, object], family: Family
+) -> PretrainedConfig:
+    """Give the base's configuration the number of classes of the head that the adapter saved."""
+    head = family.head.split(".")[0]
+    shapes = _head_shapes(Path(source.path), head)
+    if not shapes:
+        raise ModelError(
+            f"{source.path}: the adapter was saved without its head ({head}), so its logits would be those of a "
+            f"random head (task_type is {settings.get('task_type')!r}, modules_to_save {settings.get('modules_to_save')!r}).",
+            hint=f"Train with task_type='SEQ_CLS' or modules_to_save=['{head}'] and save again.",
+        )
+    config = copy.deepcopy(config)
+    if config.num_labels != shapes[-1]:
+        config.num_labels = shapes[-1]
+    return config
+
+
+def _head_shapes(folder: Path, head: str) -> list[int]:
+    """Return the number of rows of every saved weight of the head, the last linear layer last."""
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"{folder} has an {ADAPTER} but no adapter_model.safetensors.")
+    pattern = re.compile(rf"(^|\.){head}(\.(modules_to_save\.)?|\.)(.*\.)?weight$")
+    with safe_open(path, framework="pt") as tensors:
+        names = sorted(name for name in tensors.keys() if pattern.search(name))  # noqa: SIM118 - not a mapping
+        return [int(tensors.get_slice(name).get_shape()[0]) for name in names if "lora_" not in name]
