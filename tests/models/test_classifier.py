@@ -6,31 +6,12 @@ import json
 
 import pytest
 import torch
-from tiny import FAMILIES, TEXTS, tiny_folder
+from tiny import FAMILIES, NAMES, TEXTS, encode, logits, tiny_folder
 from transformers import AutoModelForSequenceClassification
 
 from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
 from tunescope.models import POOLINGS, load, load_trunk
-
-NAMES = ("bad", "fine", "good")
-
-
-def encode(classifier, texts, side="right", extra=0):
-    rows = [classifier.tokenizer(text)["input_ids"] for text in texts]
-    length = max(map(len, rows)) + extra
-    pad = classifier.tokenizer.pad_token_id
-    ids, mask = torch.full((len(rows), length), pad), torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
-        ids[i, place], mask[i, place] = torch.tensor(row), 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def logits(classifier, *args, **kwargs):
-    with torch.no_grad():
-        return classifier(**encode(classifier, *args, **kwargs))
-
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("kind", FAMILIES)

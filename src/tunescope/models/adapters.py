@@ -63,6 +63,8 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         )  # fmt: skip
     with warnings.catch_warnings(), hub_errors(source):
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
+        # peft 0.21 asks transformers 5.23 for an attribute by its old name.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         merged = PeftModel.from_pretrained(model, source.path, is_trainable=False).merge_and_unload()
     return merged, tokenizer, family, None
 

@@ -1,0 +1,269 @@
+"""Two checkpoints, or more: what did tuning change inside? The same look that a study takes at its arms."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tunescope import __version__
+from tunescope.capture.verify import verify
+from tunescope.config import DataConfig, LensConfig
+from tunescope.data.load import load_rows
+from tunescope.data.rows import Rows
+from tunescope.data.tokens import Tokens, tokenize
+from tunescope.device import resolve_device
+from tunescope.environment import environment
+from tunescope.evaluation.metrics import classification_metrics, confusion_matrix
+from tunescope.evaluation.predict import predict
+from tunescope.files import write_json
+from tunescope.foreign import arm_names, label_doubt, logged_metrics
+from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
+from tunescope.models import Classifier, fit_probe, load, load_trunk
+from tunescope.models.source import Source
+from tunescope.progress import SILENT, Progress
+from tunescope.report import write_report
+from tunescope.runs import RunFolder
+from tunescope.stats.results import Finding, Result, save_findings
+
+FIT_SHARE = 0.4  # of the rows: the base's probe head and the means of mean ablation come from these
+DEFAULT_LENSES = (LensConfig(lens="cka"), LensConfig(lens="ablation"))
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What to compare.
+
+    Attributes:
+        base: Folder or hub id of the model before tuning; its own head, if any, is not read.
+        tuned: Folders or hub ids of tuned classifiers, or peft adapter folders.
+        data: Labelled rows; where only one split is given, a part fits the base's head and the rest is looked at.
+        folder: Where to write.
+        label_map: From the checkpoints' label names to the data's, where they differ.
+        lenses: What to look through.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        seed: Seeds the draw of rows, the probe and every random control.
+    """
+
+    base: str
+    tuned: Sequence[str]
+    data: DataConfig
+    folder: Path
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    lenses: Sequence[LensConfig] = DEFAULT_LENSES
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        folder: The run folder, with ``report.html``.
+        findings: Sentences with numbers and intervals.
+    """
+
+    folder: Path
+    findings: list[Finding]
+
+    def __getitem__(self, lens: str) -> Result:
+        """Return one lens's result: ``.table`` is a polars frame."""
+        return Result.load(self.folder / "results", lens)
+
+
+def compare(base: str, tuned: str | Sequence[str], data: DataConfig, folder: Path, **options: Any) -> Comparison:
+    """Compare checkpoints on labelled rows; ``options`` are the other fields of :class:`CompareRequest`."""
+    paths = [tuned] if isinstance(tuned, str) else list(tuned)
+    progress = options.pop("progress", SILENT)
+    return _compare(CompareRequest(base, paths, data, Path(folder), **options), progress)
+
+
+def compare_folders(request: CompareRequest, progress: Progress = SILENT) -> Path:
+    """Compare checkpoints, write the run folder and its report, and return the folder.
+
+    Raises:
+        DataError: The rows cannot be read.
+        ModelError: A checkpoint cannot be used, or its labels cannot be aligned by name.
+        LensError: A lens cannot give a true answer for these models.
+        RunError: The folder is in use or cannot be written.
+    """
+    return _compare(request, progress).folder
+
+
+def _compare(request: CompareRequest, progress: Progress) -> Comparison:
+    run = RunFolder(request.folder)
+    with run.locked():
+        start = time.monotonic()
+        rows = _rows(request, progress)
+        device = resolve_device(request.device)
+        subjects = []
+        notes: list[str] = []
+        records = []
+        for name, path in zip(arm_names(request.tuned), request.tuned, strict=True):
+            subject, record = _subject(request, name, path, rows, device, progress)
+            subjects.append(subject)
+            records.append(record)
+            notes += record.pop("notes")
+        outputs: list[LensOutput] = []
+        for subject in subjects:
+            wanted = [(lens.lens, lens.options) for lens in request.lenses]
+            outputs += look(subject, wanted, LENSES)
+        command = shlex.join(["tunescope", *sys.argv[1:]])
+        about = {"tunescope": __version__, "command": command, "seeds": [request.seed]}
+        findings = save_outputs(outputs, request.folder / "results", about)
+        save_findings(findings, request.folder / "findings.json")
+        rows.save(request.folder / "data" / "rows.parquet")
+        write_json(request.folder / "data" / "summary.json", _summary(rows, subjects))
+        write_json(request.folder / "environment.json", environment(device=str(device)))
+        about = _about(request, command, subjects, records, notes, time.monotonic() - start)
+        write_json(request.folder / "compare.json", about)
+        write_report(request.folder)
+    return Comparison(request.folder, findings)
+
+
+def _rows(request: CompareRequest, progress: Progress) -> Rows:
+    """Load rows; a single split is divided into rows to fit the base's head on and rows to look at."""
+    update: dict[str, Any] = {"seed": request.seed}
+    if not isinstance(request.data.path, dict) and request.data.split_column is None:
+        update |= {"validation": 1 - FIT_SHARE, "test": 0.0}
+    return load_rows(request.data.model_copy(update=update), request.seed, progress)
+
+
+def _subject(
+    request: CompareRequest, name: str, path: str, rows: Rows, device: Any, progress: Progress
+) -> tuple[Subject, dict[str, Any]]:
+    """Load one tuned checkpoint and its base, and measure both on the rows that are looked at."""
+    base_for_adapter = request.base if Source(path).is_adapter else None
+    tuned = verify(
+        load(path, labels=rows.labels, label_map=request.label_map or None, base=base_for_adapter, device=device)
+    )
+    limit = request.data.max_length or tuned.max_length
+    base = verify(
+        load_trunk(request.base, labels=rows.labels, pooling=tuned.pooling, max_length=limit, device=device)
+    )
+    splits = {s: tokenize(rows.split(s), tuned.tokenizer, limit, progress) for s in rows.splits}
+    base = fit_probe(base, splits["train"], seed=request.seed, progress=progress)
+    looked = splits["validation"]
+    subject = Subject(
+        name, None, base, tuned, "probe", splits, sampling_seed=request.seed, progress=progress,
+        notes=[f"Base head: {base.record['head']}. Tuned head: the checkpoint's own."],
+    )  # fmt: skip
+    record = _measure(request, subject, path, looked, progress)
+    subject.learned = record.pop("learned")
+    if subject.same_trunk:
+        record["notes"].append(f"{name}: every weight of the trunk equals the base's; tuning changed the head at most.")
+    return subject, record
+
+
+def _measure(
+    request: CompareRequest, subject: Subject, path: str, tokens: Tokens, progress: Progress
+) -> dict[str, Any]:
+    """Write metrics and predictions of the tuned model, and say what stands out."""
+    names = list(subject.tuned.labels.names)
+    notes: list[str] = []
+    numbers = {}
+    for which, model in (("tuned", subject.tuned), ("base", subject.base)):
+        table = predict(model, tokens, progress)
+        logits = table.select([f"logit_{name}" for name in names]).to_numpy()
+        known = tokens.labels >= 0
+        metrics = classification_metrics(tokens.labels[known], logits[known], names, "validation", request.seed)
+        numbers[which] = {record["metric"]: record for record in metrics if record["class"] is None}
+        if which == "tuned":
+            _write_arm(request, subject, metrics, table, tokens)
+            doubt = label_doubt(tokens.labels[known], logits[known].argmax(1), names)
+            notes += [f"{subject.arm}: {doubt}"] if doubt else []
+    base, tuned = numbers["base"]["accuracy"], numbers["tuned"]["accuracy"]
+    notes.append(
+        f"{subject.arm}: accuracy {_said(tuned)}; the base under its probe head {_said(base)}, on the same "
+        f"{tuned['n']} rows."
+    )
+    logged = logged_metrics(path)
+    majority = numbers["tuned"].get("majority_accuracy", {}).get("value") or 0.0
+    return {
+        "name": subject.arm, "path": path, "notes": notes, "assumed": subject.tuned.record.get("assumed", []),
+        "logged": logged, "ours": tuned["value"], "learned": bool((tuned["low"] or 0.0) > majority),
+    }  # fmt: skip
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    return f"{record['value']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
+
+
+def _write_arm(
+    request: CompareRequest, subject: Subject, metrics: list[dict[str, Any]], table: pl.DataFrame, tokens: Tokens
+) -> None:
+    folder = request.folder / "arms" / subject.arm / "seed-0"
+    known = tokens.labels >= 0
+    predictions = table["prediction"].to_numpy()
+    model: Classifier = subject.tuned
+    matrix = confusion_matrix(tokens.labels[known], predictions[known], len(model.labels.names))
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    write_json(
+        folder / "metrics.json",
+        {
+            "arm": subject.arm, "seed": None, "method": "trained elsewhere", "model": str(model.record["path"]),
+            "records": metrics, "confusion": {"validation": np.asarray(matrix).tolist()}, "seconds": None,
+            "parameters": parameters, "trainable_parameters": None,
+        },
+    )  # fmt: skip
+    label = pl.Series("label", np.where(known, tokens.labels, 0)).set(pl.Series(~known), None)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.insert_column(1, pl.lit("validation").alias("split")).insert_column(2, label).write_parquet(
+        folder / "predictions.parquet"
+    )
+
+
+def _summary(rows: Rows, subjects: Sequence[Subject]) -> dict[str, Any]:
+    tokens: dict[str, Any] = {}
+    truncated: dict[str, Any] = {}
+    for subject in subjects:
+        names = subject.tuned.labels.names
+        for split, part in subject.splits.items():
+            if len(part) == 0:
+                continue
+            tokens.setdefault(subject.arm, {})[split] = {
+                "mean": float(part.lengths.mean()), "median": float(np.median(part.lengths)),
+                "p95": float(np.quantile(part.lengths, 0.95)), "max": int(part.lengths.max()),
+            }  # fmt: skip
+            truncated.setdefault(subject.arm, {})[split] = {
+                name: {
+                    "rows": int((part.labels == i).sum()), "truncated": int(part.truncated[part.labels == i].sum())
+                }
+                for i, name in enumerate(names)
+            }  # fmt: skip
+    return {**rows.summary(), "tokens": tokens, "truncated": truncated}
+
+
+def _about(
+    request: CompareRequest, command: str, subjects: Sequence[Subject], records: Sequence[Mapping[str, Any]],
+    notes: list[str], seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    tuned = {subject.arm: str(record["path"]) for subject, record in zip(subjects, records, strict=True)}
+    logged = [
+        {"arm": record["name"], "logged": record["logged"], "ours": {"accuracy": record["ours"]}}
+        for record in records
+        if record["logged"]
+    ]
+    return {
+        "name": f"{Path(request.base).name} against {', '.join(tuned)}",
+        "command": command,
+        "base": str(request.base),
+        "tuned": tuned,
+        "data": request.data.model_dump(mode="json"),
+        "assumptions": list(dict.fromkeys(f"{r['name']}: {item}" for r in records for item in r["assumed"])),
+        "notes": [
+            *notes,
+            "Whether a checkpoint trained elsewhere has seen some of these rows in training is not known.",
+        ],
+        "logged_metrics": logged,
+        "seconds": round(seconds, 1),
+        "seed": request.seed,
+    }

@@ -1,0 +1,73 @@
+"""What can be said about checkpoints that were trained elsewhere: names, logged metrics, doubtful labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from tunescope.evaluation.metrics import confusion_matrix
+
+SHARP = 0.10  # a relabelling that gains this much accuracy is worth a sentence
+
+
+def arm_names(paths: Sequence[str]) -> list[str]:
+    """Return a short, unique, folder-safe name for every checkpoint, made from the end of its path."""
+    parts = [[part for part in re.split(r"[\\/]+", str(path)) if part not in ("", ".", "..")] for path in paths]
+    names: list[str] = []
+    for own in parts:
+        depth = 2 if own and re.fullmatch(r"model|checkpoint-\d+|seed-\d+", own[-1]) else 1
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(own[-depth:])).strip("-._") or "tuned"
+        name = name[-60:].lstrip("-._")
+        taken = sum(other == name or other.startswith(f"{name}-again-") for other in names)
+        names.append(name if not taken else f"{name}-again-{taken}")
+    return names
+
+
+def logged_metrics(path: str) -> dict[str, Any] | None:
+    """Return the last evaluation that a checkpoint's ``trainer_state.json`` logged, or None.
+
+    A folder without one is searched for its newest ``checkpoint-N``.
+    """
+    folder = Path(path)
+    states = [folder / "trainer_state.json"]
+    steps = [child for child in folder.glob("checkpoint-*") if child.name.rpartition("-")[2].isdigit()]
+    states += [c / "trainer_state.json" for c in sorted(steps, key=lambda c: -int(c.name.rpartition("-")[2]))]
+    for state in states:
+        if not state.is_file():
+            continue
+        try:
+            history = json.loads(state.read_text(encoding="utf-8")).get("log_history", [])
+        except ValueError:
+            continue  # a damaged log is no reason to refuse a model
+        evaluations = [entry for entry in history if "eval_loss" in entry]
+        if evaluations:
+            last = evaluations[-1]
+            kept = {k: v for k, v in last.items() if k.startswith("eval_") and not k.endswith(("runtime", "second"))}
+            return {"step": last.get("step"), **kept}
+    return None
+
+
+def label_doubt(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> str | None:
+    """Say so if another assignment of label names would raise accuracy sharply; it is never applied.
+
+    Args:
+        labels: True class indices, [N].
+        predictions: Predicted class indices, [N].
+        names: Class names.
+    """
+    matrix = np.array(confusion_matrix(labels, predictions, len(names)))
+    rows, columns = linear_sum_assignment(-matrix)
+    now, best = np.trace(matrix) / matrix.sum(), matrix[rows, columns].sum() / matrix.sum()
+    if best - now < SHARP:
+        return None
+    swaps = ", ".join(f"{names[c]} means {names[r]}" for r, c in zip(rows, columns, strict=True) if r != c)
+    return (
+        f"Labels may be permuted: accuracy is {now:.3f}, and would be {best:.3f} if {swaps} (model's name first). "
+        "Nothing was changed; if that is so, say it with --label-map."
+    )

@@ -1,0 +1,105 @@
+"""Sentences made from an ablation table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from tunescope.lenses.subject import Subject
+from tunescope.stats.results import Finding
+
+NAMES = {"head_out": "head", "attn_out": "the attention sublayer of layer", "mlp_out": "the MLP of layer"}
+TEST = "paired bootstrap, sign-flip permutation, Benjamini-Hochberg over the sweep"
+
+
+def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
+    """Say which head and which sublayer the tuned model needs most, and where tuning changed that most.
+
+    A component is ``found`` only if its effect survives the correction over the sweep and its interval lies beyond
+    that of a random direction of equal norm. An untouched trunk has no changes to tell.
+    """
+    mine = table.filter(
+        (pl.col("arm") == subject.arm)
+        & pl.col("seed").eq_missing(pl.lit(subject.seed))
+        & (pl.col("metric") == "margin_change")
+        & pl.col("class").is_null()
+    )
+    edit = mine.filter(pl.col("control") == "none")["edit"].first()
+    mine = mine.filter(pl.col("edit") == edit)
+    found = []
+    for sites in (["head_out"], ["attn_out", "mlp_out"]):
+        found += _strongest(mine, sites, subject)
+    if not subject.same_trunk:
+        found += _most_changed(mine, subject)
+    return found
+
+
+def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[Finding]:
+    effects = mine.filter((pl.col("model") == "tuned") & (pl.col("control") == "none") & pl.col("site").is_in(sites))
+    effects = effects.filter(pl.col("value").is_not_null())
+    if effects.is_empty():
+        return []
+    best = effects.sort("value").row(0, named=True)  # the largest loss of margin
+    random, base = _beside(mine, best, "tuned", "random"), _beside(mine, best, "base", "none")
+    beyond = random is None or best["high"] is None or best["high"] < random["low"]
+    # Removing a component may help as well as harm; only a loss that chance does not explain is "needed".
+    clear = best["q"] is not None and best["q"] <= 0.05 and (best["high"] or 0.0) < 0 and beyond
+    control = f"random direction of equal norm: {_number(random)}; base under its {subject.base_head} head: {_number(base)}"
+    verb = "Zeroing" if best["edit"] == "zero" else "Mean-ablating"
+    sentence = (
+        f"{verb} {_name(best)} changes the true class's margin by {_number(best)} logits in the tuned model, the "
+        f"largest loss of any {'head' if best['site'] == 'head_out' else 'sublayer'} ({control})."
+    )
+    return [_finding(best, sentence, "margin_change", control, clear, subject)]
+
+
+def _most_changed(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
+    changes = mine.filter((pl.col("model") == "tuned_minus_base") & (pl.col("control") == "none"))
+    changes = changes.filter((pl.col("site") == "head_out") & pl.col("value").is_not_null())
+    if changes.is_empty():
+        return []
+    most = changes.sort(pl.col("value").abs(), descending=True).row(0, named=True)
+    clear = most["q"] is not None and most["q"] <= 0.05
+    tuned, base = _beside(mine, most, "tuned", "none"), _beside(mine, most, "base", "none")
+    control = f"base under its {subject.base_head} head"
+    sentence = (
+        f"Tuning changed the role of {_name(most)} most: its ablation effect on the margin went from "
+        f"{_number(base)} in the base to {_number(tuned)} in the tuned model (difference {_number(most)})."
+    )
+    return [_finding(most, sentence, "margin_change_difference", control, clear, subject)]
+
+
+def _beside(mine: pl.DataFrame, best: dict[str, Any], model: str, control: str) -> dict[str, Any] | None:
+    """Return the row of the same component in another model or control."""
+    same = mine.filter(
+        (pl.col("model") == model)
+        & (pl.col("control") == control)
+        & (pl.col("site") == best["site"])
+        & (pl.col("layer") == best["layer"])
+        & pl.col("head").eq_missing(pl.lit(best["head"]))
+    )
+    return same.row(0, named=True) if same.height else None
+
+
+def _name(row: dict[str, Any]) -> str:
+    if row["site"] == "head_out":
+        return f"head L{row['layer']}H{row['head']}"
+    return f"{NAMES[row['site']]} {row['layer']}"
+
+
+def _number(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return "not measured"
+    interval = "" if row["low"] is None else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
+    return f"{row['value']:+.2f}{interval}"
+
+
+def _finding(
+    row: dict[str, Any], sentence: str, metric: str, control: str, clear: bool, subject: Subject
+) -> Finding:
+    verdict = "task not learned" if subject.learned is False else ("found" if clear else "undecided")
+    return Finding(
+        lens="ablation", arm=subject.arm, sentence=sentence, metric=metric, value=row["value"], low=row["low"],
+        high=row["high"], n=row["n"], test=TEST, control=control, rows=f"{row['n']} rows", verdict=verdict,
+    )  # fmt: skip

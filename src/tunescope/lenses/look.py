@@ -1,0 +1,138 @@
+"""Looking at one subject through several lenses, and writing what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from tunescope.errors import LensError
+from tunescope.files import atomic_path
+from tunescope.lenses.reading import ReadingLens, read_pass
+from tunescope.lenses.subject import LensRows, Subject
+from tunescope.stats.results import Finding, Result
+
+Findings = Callable[[pl.DataFrame, Subject], Sequence[Finding]]
+
+
+@dataclass(frozen=True)
+class ReadLens:
+    """A lens that only reads: it shares one forward pass with the others that look at the same rows.
+
+    Attributes:
+        options: The pydantic model of its options; it has a field ``rows``.
+        what: One sentence for the report.
+        start: Makes the lens for a subject, its options and the number of rows.
+        findings: Makes sentences from its table.
+    """
+
+    options: type[BaseModel]
+    what: str
+    start: Callable[[Subject, Any, int], ReadingLens]
+    findings: Findings
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A lens that runs the models itself; ``run`` gives its table, and a table of examples or None."""
+
+    options: type[BaseModel]
+    what: str
+    run: Callable[[Subject, Any], tuple[pl.DataFrame, pl.DataFrame | None]]
+    findings: Findings
+
+
+@dataclass(frozen=True)
+class LensOutput:
+    """What one lens saw of one subject.
+
+    Attributes:
+        lens: Its name.
+        table: The tidy result.
+        examples: The same per example, or None.
+        findings: Sentences made from it.
+        provenance: Which rows, which options, what to know.
+    """
+
+    lens: str
+    table: pl.DataFrame
+    examples: pl.DataFrame | None
+    findings: list[Finding]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def look(
+    subject: Subject, wanted: Sequence[tuple[str, Mapping[str, Any]]], lenses: Mapping[str, Lens | ReadLens]
+) -> list[LensOutput]:
+    """Look at a subject through lenses, given as (name, options); reading lenses share one pass a row selection.
+
+    Raises:
+        LensError: There is no such lens, or a lens cannot give a true answer.
+    """
+    unknown = [name for name, _ in wanted if name not in lenses]
+    if unknown:
+        raise LensError(f"There is no lens {unknown[0]!r}; the lenses are {', '.join(lenses)}.")
+    _same_tokens(subject)
+    parsed = [(name, lenses[name], lenses[name].options.model_validate(dict(options))) for name, options in wanted]
+    tables: dict[str, tuple[pl.DataFrame, pl.DataFrame | None]] = {}
+    selections: dict[LensRows, list[tuple[str, ReadLens, Any]]] = {}
+    for name, lens, options in parsed:
+        if isinstance(lens, ReadLens):
+            selections.setdefault(options.rows, []).append((name, lens, options))
+    for rows, members in selections.items():
+        tokens = subject.draw(rows, labelled=False)
+        readers = [lens.start(subject, options, len(tokens)) for _, lens, options in members]
+        read_pass(subject, tokens, readers)
+        tables |= {name: (reader.table(), None) for (name, _, _), reader in zip(members, readers, strict=True)}
+    for name, lens, options in parsed:
+        if isinstance(lens, Lens):
+            tables[name] = lens.run(subject, options)
+    return [
+        LensOutput(name, *tables[name], list(lens.findings(tables[name][0], subject)), _about(subject, lens, options))
+        for name, lens, options in parsed
+    ]
+
+
+def _same_tokens(subject: Subject) -> None:
+    """Refuse to compare models that would not see the same tokens."""
+    base, tuned = subject.base.tokenizer, subject.tuned.tokenizer
+    if base.get_vocab() != tuned.get_vocab():
+        raise LensError(
+            f"{subject.arm}: base and tuned have different vocabularies, so they cannot see the same tokens.",
+            hint="Compare a tuned model with the base that it was tuned from.",
+        )
+
+
+def _about(subject: Subject, lens: Lens | ReadLens, options: BaseModel) -> dict[str, Any]:
+    rows = getattr(options, "rows", None)
+    return {
+        "what": lens.what,
+        "rows": rows.model_dump(mode="json") if rows is not None else {},
+        "options": options.model_dump(mode="json"),
+        "sampling_seed": subject.sampling_seed,
+        "notes": list(subject.notes),
+    }
+
+
+def save_outputs(outputs: Sequence[LensOutput], folder: Path, about: Mapping[str, Any]) -> list[Finding]:
+    """Write one result a lens, over all subjects, and return their findings in the order of the subjects.
+
+    Args:
+        outputs: What every lens saw of every subject.
+        folder: The run's ``results`` folder; tables per example go to ``results/examples``.
+        about: What stands in every provenance (version, command, seeds).
+    """
+    for name in dict.fromkeys(output.lens for output in outputs):
+        mine = [output for output in outputs if output.lens == name]
+        notes = list(dict.fromkeys(note for output in mine for note in output.provenance["notes"]))
+        table = pl.concat([output.table for output in mine], how="diagonal_relaxed")
+        Result(name, table, {**mine[0].provenance, **about, "notes": notes}).save(folder)
+        examples = [output.examples for output in mine if output.examples is not None]
+        if examples:
+            with atomic_path(folder / "examples" / f"{name}.parquet") as temporary:
+                pl.concat(examples).write_parquet(temporary)
+    return [finding for output in outputs for finding in output.findings]
