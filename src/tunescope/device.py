@@ -1,0 +1,32 @@
+"""The device to compute on, from what the user said; torch is imported only when it is asked."""
+
+from __future__ import annotations
+
+from tunescope.errors import RunError
+
+
+def resolve_device(wanted: str = "auto") -> str:
+    """Return the device that ``wanted`` means on this machine: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    ``auto`` is the first graphics processor where there is one.
+
+    Raises:
+        RunError: The device is not there, or its name is not known.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if count else ("mps" if has_mps else "cpu")
+    kind, _, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in wanted and not (kind == "cuda" and index.isdigit())):
+        raise RunError(
+            f"Expected the device auto, cpu, cuda, cuda:N or mps; came {wanted!r}.", hint="Try --device auto."
+        )
+    if (kind == "cuda" and int(index or 0) >= count) or (kind == "mps" and not has_mps):
+        found = ", ".join(["cpu", *(f"cuda:{n}" for n in range(count)), *(["mps"] if has_mps else [])])
+        raise RunError(
+            f"The device {wanted} is not there; found: {found}.", hint="Use --device auto or --device cpu."
+        )
+    return wanted
