@@ -1,0 +1,1 @@
+"""Figures as plain Plotly dictionaries: pure functions from result tables, axes named by their values."""

@@ -1,0 +1,310 @@
+"""What the numbers stand on: the trust bar, the findings, what the run cannot tell, how to reproduce it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from tunescope.report.figures.ablation import SIGNIFICANT
+from tunescope.report.figures.select import only, values
+from tunescope.report.quality import Score, Strip, strip
+from tunescope.report.read import SPLITS, LensResult, RunFolder
+from tunescope.report.text import Estimate, finite, listed, number, percent, plural
+
+MUCH_TRUNCATION = 0.05
+FEW_ROWS = 500
+VERDICTS = {
+    "found": "found",
+    "equivalent": "equivalent",
+    "undecided": "undecided",
+    "task not learned": "unlearned",
+}
+
+
+@dataclass(frozen=True)
+class Trust:
+    """One cell of the trust bar; ``state`` is ``ok``, ``care`` or ``unknown``."""
+
+    name: str
+    value: str
+    note: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding as a card."""
+
+    sentence: str
+    arm: str
+    lens: str
+    effect: Estimate
+    drawn: Strip | None
+    control: str
+    verdict: str
+    style: str
+
+
+def findings(run: RunFolder) -> list[Finding] | None:
+    """Return the findings as cards, or None where the run holds no findings.json."""
+    if run.findings is None:
+        return None
+    return [_card(item) for item in run.findings]
+
+
+def _card(item: Mapping[str, Any]) -> Finding:
+    n = finite(item.get("n"))
+    effect = Estimate(
+        finite(item.get("value")),
+        finite(item.get("low")),
+        finite(item.get("high")),
+        None if n is None else int(n),
+    )
+    # What "nothing changed" means: one for a similarity, zero for an effect.
+    nothing = 1.0 if item.get("metric") == "cka" else 0.0
+    bounds = [bound for bound in (0.0, nothing, effect.value, effect.low, effect.high) if bound is not None]
+    room = 0.08 * ((max(bounds) - min(bounds)) or 1.0)
+    verdict = str(item.get("verdict") or "undecided")
+    return Finding(
+        sentence=str(item.get("sentence", "")),
+        arm=str(item.get("arm") or ""),
+        lens=str(item.get("lens") or ""),
+        effect=effect,
+        drawn=strip(effect, [nothing], (min(bounds) - room, max(bounds) + room)),
+        control=said(item.get("control")),
+        verdict=verdict,
+        style=VERDICTS.get(verdict, "undecided"),
+    )
+
+
+def said(value: Any) -> str:
+    """Return a finding's test, control or rows, whatever they are, as one short text."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, (bool, int, float)):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(item)}" for key, item in value.items())
+    if isinstance(value, Sequence):
+        return plural(len(value), "row") if len(value) > 4 else listed(said(item) for item in value)
+    return str(value)
+
+
+def trust_bar(run: RunFolder) -> list[Trust]:
+    """Return rows, seeds, truncation, corrected tests and repeated texts, each with a state."""
+    return [_rows(run), _seeds(run), _truncation(run), _tests(run), _repeats(run)]
+
+
+def _rows(run: RunFolder) -> Trust:
+    rows = (run.summary or {}).get("rows") or {}
+    if not rows:
+        return Trust("Rows", "unknown", "data/summary.json is missing", "unknown")
+    tested = rows.get(run.split or "test") or 0
+    order = [*[split for split in reversed(SPLITS) if split in rows], *[s for s in rows if s not in SPLITS]]
+    counts = " · ".join(f"{number(rows[split])} {split}" for split in order)
+    return Trust("Rows", number(sum(rows.values())), counts, "care" if tested < FEW_ROWS else "ok")
+
+
+def _seeds(run: RunFolder) -> Trust:
+    if not run.seeds:
+        return Trust("Seeds", "none", "nothing was trained in this run", "unknown")
+    count = len(run.seeds)
+    note = "spread over seeds is not known" if count == 1 else f"seeds {listed(map(str, run.seeds))}"
+    return Trust("Seeds", str(count), note, "care" if count == 1 else "ok")
+
+
+def truncation(run: RunFolder) -> list[tuple[str, str, int, int]]:
+    """Return (arm, split, rows, truncated rows) over all classes."""
+    found = []
+    for arm, splits in ((run.summary or {}).get("truncated") or {}).items():
+        for split, labels in splits.items():
+            counts = [cell for cell in labels.values() if isinstance(cell, dict)]
+            found.append(
+                (
+                    arm,
+                    split,
+                    sum(c.get("rows", 0) for c in counts),
+                    sum(c.get("truncated", 0) for c in counts),
+                )
+            )
+    return found
+
+
+def _truncation(run: RunFolder) -> Trust:
+    counted = [(cut / rows, arm, split) for arm, split, rows, cut in truncation(run) if rows]
+    if not counted:
+        return Trust("Truncated", "unknown", "truncation was not counted", "unknown")
+    share, arm, split = max(counted)
+    note = f"of texts at most ({arm}, {split})" if share else "no text was cut"
+    return Trust("Truncated", percent(share), note, "care" if share > MUCH_TRUNCATION else "ok")
+
+
+def corrected_tests(run: RunFolder) -> tuple[int, int]:
+    """Return how many corrected tests the result tables hold, and how many survive at q <= 0.05."""
+    total = kept = 0
+    for result in run.results.values():
+        table = result.table
+        if "q" not in table.columns or not table["q"].dtype.is_numeric():
+            continue
+        if "control" in table.columns and table["control"].dtype == pl.String:
+            table = table.filter(pl.col("control").is_null() | (pl.col("control") == "none"))
+        q = table["q"].drop_nulls().drop_nans()
+        total, kept = total + q.len(), kept + int((q <= SIGNIFICANT).sum())
+    return total, kept
+
+
+def _tests(run: RunFolder) -> Trust:
+    total, kept = corrected_tests(run)
+    if not total:
+        return Trust("Tests that survive", "none", "no result holds corrected tests", "unknown")
+    note = f"{number(kept)} of {number(total)} at q ≤ {SIGNIFICANT}"
+    return Trust("Tests that survive", percent(kept / total), note, "ok")
+
+
+def _repeats(run: RunFolder) -> Trust:
+    if run.rows is None:
+        return Trust("Repeated texts", "unknown", "data/rows.parquet is missing", "unknown")
+    repeats = run.rows.height - run.rows["text"].n_unique()
+    shared = 0
+    if "split" in run.rows.columns:
+        splits = run.rows.group_by("text").agg(pl.col("split").n_unique().alias("splits"))
+        shared = splits.filter(pl.col("splits") > 1).height
+    note = f"{plural(shared, 'text')} in more than one split" if shared else "no text in more than one split"
+    return Trust("Repeated texts", number(repeats), note, "care" if shared else "ok")
+
+
+def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
+    """Return what this run cannot tell, in sentences made from what is in it."""
+    told: list[str] = []
+    failed = [score.arm for score in found if score.learned is False]
+    if failed:
+        told.append(
+            f"Task not learned: the accuracy interval of {listed(failed)} does not clear the majority "
+            "baseline, so nothing seen inside can be put down to learning the task."
+        )
+    if len(run.seeds) == 1:
+        told.append(
+            "One seed: every interval here is about rows. How much another initialisation or another order "
+            "of the training data would change is not measured; small differences between arms may be "
+            "nothing but that."
+        )
+    bounds = [(score.accuracy.low, score.accuracy.high) for score in found]
+    if run.compare is not None:
+        told.append(
+            "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
+            "not known, and neither is which rows they were trained on."
+        )
+    widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
+    if widths:
+        n = found[0].accuracy.n
+        told.append(
+            f"With {plural(n or 0, f'{run.split} row')}, an accuracy is known to about "
+            f"±{100 * max(widths):.1f} percentage points; arms closer together than this are not told apart "
+            "by looking at their intervals."
+        )
+    told += _lens_limits(run)
+    notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
+    return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
+
+
+def _lens_limits(run: RunFolder) -> list[str]:
+    told: list[str] = []
+    heads = {head for result in run.results.values() for head in base_heads(result.table)}
+    if "probe" in heads:
+        told.append(
+            "The base model has no trained classification head. Its logits come from a probe: a logistic "
+            "regression fitted on the frozen base's features of the training rows. What the base does is "
+            "therefore what a linear reader can get out of it, and effects on base and tuned have "
+            "different heads behind them."
+        )
+    if "tuned" in heads:
+        told.append(
+            "Base logits marked 'tuned' come from the tuned head on the base trunk, a head not made for it."
+        )
+    for result in run.results.values():
+        rows = rows_said(result)
+        told.append(
+            f"{result.lens} looked at {rows}."
+            if rows
+            else f"{result.lens}: which rows it looked at is not said."
+        )
+        told += [f"{result.lens}: {note}" for note in result.provenance.get("notes") or []]
+    if "ablation" in run.results:
+        told.append(
+            "Ablation says what breaks when a part is taken out, not what the part does: other parts may "
+            "compensate, and setting to zero puts the model where it has never been. Parts that matter "
+            "only together are not found."
+        )
+    if "cka" in run.results:
+        told.append(
+            "CKA compares the geometry of representations up to rotation and scale. A high value does not "
+            "mean that two layers compute the same, and a few dominant dimensions can carry it."
+        )
+    return told
+
+
+def base_heads(table: pl.DataFrame) -> list[str]:
+    """Return what gave the base its logits in a table's rows about the base."""
+    if not {"base_head", "model"} <= set(table.columns):
+        return []
+    return [str(head) for head in values(only(table, model="base"), "base_head")]
+
+
+def rows_said(result: LensResult) -> str:
+    """Return which rows a result is about: ``512 rows of validation (stratified sample)``.
+
+    The provenance may hold the number that was asked for; the table holds how many there were.
+    """
+    rows = result.provenance.get("rows")
+    rows = rows if isinstance(rows, Mapping) else {}
+    measured = result.table["n"].max() if "n" in result.table.columns else None
+    known = [int(n) for n in (finite(rows.get("n")), finite(measured)) if n is not None]
+    if not known:
+        return ""
+    split = f" of {rows['split']}" if rows.get("split") else ""
+    how = f" ({rows['how']})" if rows.get("how") else ""
+    return f"{plural(min(known), 'row')}{split}{how}"
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """How to make this run again."""
+
+    commands: tuple[str, ...]
+    study_text: str | None
+    environment: tuple[tuple[str, str], ...]
+
+
+def reproduce(run: RunFolder) -> Reproduce:
+    """Return the commands, the resolved study and the environment."""
+    recorded = [(run.compare or {}).get("command"), (run.environment or {}).get("command")]
+    recorded += [result.provenance.get("command") for result in run.results.values()]
+    commands = list(dict.fromkeys(_command(item) for item in recorded if item))
+    if run.study_text is not None:
+        commands.insert(0, "tunescope run study.resolved.yaml")
+    return Reproduce(tuple(dict.fromkeys(commands)), run.study_text, tuple(flat(run.environment or {})))
+
+
+def _command(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a nested mapping as (dotted name, text) pairs, for a plain two-column table."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if name == "format_version":
+            continue
+        if isinstance(value, Mapping):
+            pairs += flat(value, f"{name}.")
+        elif isinstance(value, float):
+            pairs.append((name, f"{value:.6g}"))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            pairs.append((name, text))
+    return pairs
