@@ -1,0 +1,76 @@
+"""Predictions of a classifier, row by row, in the order the rows came in."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+
+from tunescope.data.batches import batches
+from tunescope.data.tokens import Tokens
+from tunescope.errors import DataError
+from tunescope.models import Classifier
+from tunescope.progress import SILENT, Progress
+
+
+def logits_of(classifier: Classifier, tokens: Tokens, progress: Progress = SILENT) -> np.ndarray:
+    """Return the logits of every row, [N, C] float64, in the order of ``tokens``.
+
+    Rows run in batches of about equal length; each batch carries its row ids, and every id must come back at
+    the place it started from.
+
+    Raises:
+        DataError: A row came back at another place, twice or not at all (an internal check).
+    """
+    out = np.full((len(tokens), len(classifier.labels)), np.nan)
+    seen = np.zeros(len(tokens), dtype=np.int64)
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.inference_mode(), progress.task("predicting", len(tokens), "rows") as task:
+            for batch in batches(tokens):
+                if [tokens.row_ids[position] for position in batch.index] != list(batch.row_ids):
+                    raise DataError("Internal check failed: rows of a batch are not where their ids say.")
+                logits = classifier(**batch.to(classifier.device).inputs())
+                out[batch.index] = logits.double().cpu().numpy()
+                seen[batch.index] += 1
+                task.advance(len(batch.row_ids))
+    finally:
+        classifier.train(was_training)
+    if not (seen == 1).all():
+        raise DataError(
+            f"Internal check failed: {int((seen != 1).sum())} rows were not predicted exactly once."
+        )
+    return out
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of logits [N, C]."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def predict(classifier: Classifier, tokens: Tokens, progress: Progress = SILENT) -> pl.DataFrame:
+    """Predict the class of every row.
+
+    Args:
+        classifier: Any classifier; its mode is left as it was.
+        tokens: Rows, with or without labels.
+        progress: Where to report.
+
+    Returns:
+        One line per row, in the order of ``tokens``: ``row_id``, ``prediction`` (class index),
+        ``logit_<label>`` and ``probability_<label>`` for every class, ``tokens`` (before truncation) and ``truncated``.
+    """
+    logits = logits_of(classifier, tokens, progress)
+    probabilities = probabilities_of(logits)
+    names = classifier.labels.names
+    columns: dict[str, pl.Series] = {
+        "row_id": pl.Series(list(tokens.row_ids), dtype=pl.String),
+        "prediction": pl.Series(logits.argmax(axis=1) if len(logits) else [], dtype=pl.Int64),
+        **{f"logit_{name}": pl.Series(logits[:, index]) for index, name in enumerate(names)},
+        **{f"probability_{name}": pl.Series(probabilities[:, index]) for index, name in enumerate(names)},
+        "tokens": pl.Series(tokens.lengths, dtype=pl.Int64),
+        "truncated": pl.Series(tokens.truncated, dtype=pl.Boolean),
+    }
+    return pl.DataFrame(columns)

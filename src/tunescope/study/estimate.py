@@ -1,0 +1,303 @@
+"""What a run will need and how precise it can be, by arithmetic that is stated; nothing is trained."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import GPT2Config, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from tunescope.config import ArmConfig, LensConfig, StudyConfig
+from tunescope.data.load import load_rows
+from tunescope.data.rows import Rows
+from tunescope.data.sampler import LengthGroupedSampler
+from tunescope.data.tokens import tokenize
+from tunescope.device import resolve_device
+from tunescope.models.families import Family, family_of
+from tunescope.models.load import position_limit
+from tunescope.models.source import Source, check_source, read_config, read_tokenizer
+from tunescope.progress import SILENT, Progress
+from tunescope.stats.intervals import wilson
+from tunescope.study.inputs import planted_name
+from tunescope.tuning import METHODS
+
+TOKENS_PER_WORD = 1.4  # assumed where the tokenizer is yet to be trained
+ACTIVATION_BYTES = 68  # per token, unit of width and layer, in float32
+LOWEST_USE, HIGHEST_USE = 0.3, 0.8  # of the matrix-multiply rate, in a real loop
+ASSUMED_SD = 1.0
+PROBE_SECONDS = 1.0
+
+ARITHMETIC = (
+    "Arithmetic: training takes 6 x N x tokens floating-point operations (head_only: 2 x N x tokens, once),",
+    "a forward pass 2 x N x tokens; N counts parameters outside the embeddings, tokens include padding, and",
+    "the part of attention that grows with the square of the length is left out. Times are for 80 % to 30 %",
+    "of the measured rate of a 1024 x 1024 matrix product. Memory: 4 bytes a parameter, 12 more if trained",
+    "(gradient and two moments), and 68 bytes x tokens of a batch x width x layers of activations",
+    "(Korthikanti et al. 2022, in float32, attention weights not stored); Python and torch take 0.6 GB more.",
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the arithmetic needs to know of an arm's model.
+
+    Attributes:
+        parameters: All of them.
+        inner: Those outside the embeddings, N.
+        width: Of the residual stream.
+        layers: Number of blocks.
+        heads: Attention heads in a block.
+        lengths: Tokens of the rows by split, after truncation.
+        cut: Share of truncated rows by split.
+        assumed: Whether lengths are a guess from words.
+    """
+
+    parameters: int
+    inner: int
+    width: int
+    layers: int
+    heads: int
+    lengths: dict[str, np.ndarray]
+    cut: dict[str, float]
+    assumed: bool
+
+
+def estimate(study: StudyConfig, progress: Progress = SILENT) -> str:
+    """Return the text that ``tunescope validate`` prints.
+
+    Raises:
+        TunescopeError: Data or a model cannot be used.
+    """
+    rows, planted_words = _rows(study, progress)
+    device = resolve_device("auto")
+    rate = matrix_rate(device)
+    lines = [f"{study.name}: the study is valid.", "", *_data_lines(rows)]
+    total = 0.0
+    for arm in study.arms:
+        shape = _shape(study, arm, rows, progress)
+        cost = operations(study, arm, shape)
+        if arm.scratch is not None:
+            words = planted_words or _words(arm.scratch.corpus, rows)
+            cost = {"pretrain": 6.0 * shape.inner * words * TOKENS_PER_WORD * arm.scratch.epochs, **cost}
+        total += sum(cost.values()) * len(study.seeds)
+        lines += ["", *_arm_lines(study, arm, shape, cost, rate)]
+    runs = len(study.arms) * len(study.seeds)
+    lines += [
+        "",
+        f"All of it: {runs} trainings, about {_span(total, rate)} on {device} ({rate / 1e9:.0f} GFLOP/s).",
+    ]
+    lines += ["", "Expected half-widths of 95 % intervals:", *_precision(study, rows), "", *ARITHMETIC]
+    return "\n".join([*lines, "Nothing was trained."])
+
+
+def _rows(study: StudyConfig, progress: Progress) -> tuple[Rows, int]:
+    """Return the rows, and the words of the planted corpus (0 where nothing is planted)."""
+    name = planted_name(study)
+    if name is None:
+        return load_rows(study.data, study.data.seed, progress), 0
+    from tunescope.planted.corpus import write_planted
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_planted(name, Path(folder), study.data.seed)
+        paths = {split: f"{folder}/{split}.parquet" for split in ("train", "validation", "test")}
+        data = study.data.model_copy(update={"path": paths})
+        words = len(Path(folder, "corpus.txt").read_text(encoding="utf-8").split())
+        return load_rows(data, study.data.seed, progress), words
+
+
+def _words(corpus: str | None, rows: Rows) -> int:
+    """Count the words that a from-scratch model learns the language from."""
+    if corpus is not None:
+        return len(Path(corpus).read_text(encoding="utf-8").split())
+    return int(rows.split("train").frame["text"].str.count_matches(r"\S+").sum())
+
+
+def _data_lines(rows: Rows) -> Iterator[str]:
+    summary = rows.summary()
+    for split, count in summary["rows"].items():
+        counts = summary["counts"][split]
+        most = max(counts, key=counts.get)
+        known = sum(counts.values())
+        majority = f"majority {most} {counts[most] / known:.1%}" if known else "no labels"
+        listed = ", ".join(f"{name} {number:,}" for name, number in list(counts.items())[:8])
+        more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+        yield f"{split}: {count:,} rows, {majority} ({listed}{more})"
+    yield from (f"note: {note}" for note in summary["notes"])
+
+
+def _shape(study: StudyConfig, arm: ArmConfig, rows: Rows, progress: Progress) -> Shape:
+    config, family, tokenizer = _config(arm, len(rows.labels))
+    limit = min(position_limit(config, family), study.data.max_length or 512)
+    lengths, cut = {}, {}
+    for split in rows.splits:
+        if tokenizer is None:
+            words = rows.split(split).frame["text"].str.count_matches(r"\S+").to_numpy()
+            raw = np.maximum(1, np.round(words * TOKENS_PER_WORD)).astype(np.int64)
+        else:
+            raw = tokenize(rows.split(split), tokenizer, limit, progress).lengths
+        lengths[split], cut[split] = np.minimum(raw, limit), float((raw > limit).mean())
+    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with torch.device("meta"):  # shapes without weights
+        model = kind(config)
+    parameters = sum(one.numel() for one in model.parameters())
+    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    return Shape(
+        parameters, parameters - embeddings, int(config.hidden_size), int(config.num_hidden_layers),
+        int(config.num_attention_heads), lengths, cut, tokenizer is None,
+    )  # fmt: skip
+
+
+def _config(arm: ArmConfig, classes: int) -> tuple[PretrainedConfig, Family, Any]:
+    """Read a model's configuration and tokenizer; neither weights nor a tokenizer exist for a scratch arm."""
+    if arm.scratch is not None:
+        one = arm.scratch
+        config: PretrainedConfig = GPT2Config(
+            n_layer=one.n_layer, n_head=one.n_head, n_embd=one.n_embd, n_positions=one.n_positions,
+            vocab_size=one.vocab_size, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        config.num_labels = classes
+        return config, family_of("gpt2"), None
+    source = Source(arm.model, arm.revision)
+    check_source(source)
+    config, family, _ = read_config(source)
+    config.num_labels = classes
+    return config, family, read_tokenizer(source, config)
+
+
+def padded_tokens(lengths: np.ndarray, batch: int) -> int:
+    """Return the tokens of one epoch, padding included, in the batches that training would form."""
+    ordered = lengths[LengthGroupedSampler(lengths, batch, seed=0).order()]
+    return sum(
+        int(part.max()) * len(part) for part in np.array_split(ordered, range(batch, len(ordered), batch))
+    )
+
+
+def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, float]:
+    """Return the floating-point operations of one seed of an arm: train, evaluate, and every lens."""
+    training = study.training_of(arm)
+    batch = int(training.get("per_device_train_batch_size", 16))
+    epoch = padded_tokens(shape.lengths["train"], batch)
+    epochs = float(training.get("num_train_epochs", 3))
+    if int(training.get("max_steps") or -1) > 0:
+        epochs = int(training["max_steps"]) * batch / max(1, len(shape.lengths["train"]))
+    frozen = METHODS[arm.method].frozen_trunk
+    every = sum(float(lengths.sum()) for lengths in shape.lengths.values())
+    cost = {
+        "train": (2.0 * shape.inner * epoch) if frozen else (6.0 * shape.inner * epoch * epochs),
+        "evaluate": 2.0 * shape.inner * every,
+    }
+    if "validation" in shape.lengths and not frozen and training.get("eval_strategy") != "no":
+        cost["train"] += 2.0 * shape.inner * float(shape.lengths["validation"].sum()) * epochs
+    for lens in study.lenses:
+        cost[lens.lens] = _lens_operations(lens, shape)
+    return cost
+
+
+def _lens_operations(lens: LensConfig, shape: Shape) -> float:
+    """A reading lens passes once over both models; ablation runs on average half of the blocks a variant."""
+    lengths, count = lens_rows(lens, shape.lengths)
+    one_pass = 2.0 * shape.inner * (float(lengths.mean()) if len(lengths) else 0.0) * count
+    if lens.lens != "ablation":
+        return 2 * one_pass
+    edits = len(lens.options.get("edits", ())) + bool(lens.options.get("random_control"))
+    return 2 * one_pass * (1 + shape.layers * (shape.heads + 2) * edits / 2)
+
+
+def lens_rows(lens: LensConfig, lengths: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return the lengths of the split that a lens looks at, and how many of its rows it takes."""
+    rows = lens.options.get("rows") or {}
+    own = lengths.get(rows.get("split", "validation"), np.zeros(0, dtype=np.int64))
+    return own, min(len(own), int(rows.get("n", len(own))))
+
+
+def _arm_lines(
+    study: StudyConfig, arm: ArmConfig, shape: Shape, cost: Mapping[str, float], rate: float
+) -> Iterator[str]:
+    training = study.training_of(arm)
+    batch = int(training.get("per_device_train_batch_size", 16))
+    train = shape.lengths["train"]
+    yield f"arm {arm.name}: {arm.model}, {arm.method}, {shape.parameters:,} parameters"
+    guess = f" (guessed: {TOKENS_PER_WORD} a word, the tokenizer is trained first)" if shape.assumed else ""
+    cut = ", ".join(f"{split} {share:.1%}" for split, share in shape.cut.items())
+    yield f"  tokens a row: median {np.median(train):.0f}, longest {train.max()}{guess}; truncated: {cut}"
+    share = 1 - float(train.sum()) / padded_tokens(train, batch)
+    yield f"  padding in train batches of {batch}: {share:.1%}"
+    yield f"  memory: about {_bytes(memory(arm, shape, batch))}"
+    parts = ", ".join(f"{name} {_span(value, rate)}" for name, value in cost.items())
+    yield f"  time for each of {len(study.seeds)} seeds: {parts}"
+
+
+def memory(arm: ArmConfig, shape: Shape, batch: int) -> float:
+    """Return the bytes that training an arm takes, by the stated arithmetic."""
+    frozen = METHODS[arm.method].frozen_trunk
+    activations = ACTIVATION_BYTES * batch * float(shape.lengths["train"].max()) * shape.width * shape.layers
+    trained = 0.0 if frozen else 12.0 * shape.parameters + activations
+    return 4.0 * shape.parameters + trained
+
+
+def _precision(study: StudyConfig, rows: Rows) -> Iterator[str]:
+    counts = rows.summary()["counts"]
+    for split in ("test", "validation"):
+        known = sum(counts.get(split, {}).values())
+        if known:
+            share = max(counts[split].values()) / known
+            low, high = (half_width(at, known) for at in (share, 0.9))
+            yield (
+                f"  accuracy on {known:,} {split} rows: ±{low:.3f} at the majority's {share:.2f}, "
+                f"±{high:.3f} at 0.90 (Wilson)"
+            )
+    lengths = {split: np.ones(sum(of.values())) for split, of in counts.items()}
+    for lens in study.lenses:
+        _, count = lens_rows(lens, lengths)
+        if lens.lens == "ablation" and count:
+            width = 1.96 * ASSUMED_SD / math.sqrt(count)
+            yield (
+                f"  ablation on {count:,} rows: ±{width:.3f} logits of margin, if effects spread by "
+                f"{ASSUMED_SD:g} logit between rows (1.96 x sd / sqrt(n); the sd is assumed)"
+            )
+        elif lens.lens == "cka" and count:
+            yield f"  cka on {count:,} rows: not known before; it comes from the spread between blocks"
+
+
+def half_width(share: float, n: int) -> float:
+    """Return half the width of the Wilson interval of a share of ``n`` rows."""
+    interval = wilson(round(share * n), n)
+    return ((interval.high or 0.0) - (interval.low or 0.0)) / 2
+
+
+def matrix_rate(device: str) -> float:
+    """Measure the operations a second of a 1024 x 1024 float32 matrix product, for about a second."""
+    size = 1024
+    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    (left @ right).sum().item()
+    start, count = time.monotonic(), 0
+    while time.monotonic() - start < PROBE_SECONDS:
+        for _ in range(4):
+            product = left @ right
+        product[0, 0].item()
+        count += 4
+    return 2.0 * size**3 * count / (time.monotonic() - start)
+
+
+def _span(operations: float, rate: float) -> str:
+    quick, slow = operations / rate / HIGHEST_USE, operations / rate / LOWEST_USE
+    return "under 1 s" if slow < 1 else f"{_time(quick)} to {_time(slow)}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

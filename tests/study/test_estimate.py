@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from study_helpers import make_study, raw_study, write_reviews
+
+from tunescope.environment import environment
+from tunescope.errors import DataError, ModelError
+from tunescope.models import load
+from tunescope.study import validate
+from tunescope.study.estimate import Shape, half_width, memory, operations, padded_tokens
+from tunescope.study.inputs import data_digests
+
+
+@pytest.fixture(autouse=True)
+def quick_probe(monkeypatch):
+    monkeypatch.setattr("tunescope.study.estimate.PROBE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    return write_reviews(tmp_path / "reviews.csv")
+
+
+def test_validate_says_rows_majority_tokens_cost_and_precision(reviews, gpt2_folder):
+    arms = [
+        {"name": "full", "model": str(gpt2_folder)},
+        {"name": "new", "model": "scratch", "method": "head_only"},
+    ]
+    study = make_study(raw_study(reviews, gpt2_folder, arms=arms, lenses=["cka", "ablation"]))
+    text = validate(study)
+    parameters = sum(one.numel() for one in load(str(gpt2_folder)).model.parameters())
+    for part in (
+        "train: 90 rows, majority bad 33.3% (bad 30, good 30, odd 30)",
+        f"arm full: {gpt2_folder}, full, {parameters:,} parameters",
+        "pretrain",
+        "(guessed: 1.4 a word, the tokenizer is trained first)",
+        "accuracy on 30 test rows: ±0.160 at the majority's 0.33",
+        f"ablation on 30 rows: ±{1.96 / math.sqrt(30):.3f} logits",
+        "6 x N x tokens",
+        "Nothing was trained.",
+    ):
+        assert part in text, part
+
+
+def test_validate_loads_no_weights_and_writes_nothing(reviews, gpt2_folder, tmp_path, monkeypatch):
+    from transformers import PreTrainedModel
+
+    monkeypatch.setattr(
+        PreTrainedModel, "from_pretrained", lambda *_, **__: pytest.fail("weights were loaded")
+    )
+    before = sorted(tmp_path.rglob("*"))
+    validate(make_study(raw_study(reviews, gpt2_folder)))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_validate_finds_what_a_run_would_stop_at(reviews, gpt2_folder, tmp_path):
+    raw = raw_study(reviews, gpt2_folder)
+    raw["data"]["label"] = "mod"
+    with pytest.raises(DataError, match="mod"):
+        validate(make_study(raw))
+    raw = raw_study(reviews, gpt2_folder)
+    raw["arms"][0]["model"] = str(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="nothing is not a folder"):
+        validate(make_study(raw))
+
+
+def shape(**more) -> Shape:
+    lengths = {"train": np.full(160, 10), "validation": np.full(40, 10)}
+    return Shape(1000, 600, 8, 2, 4, lengths, {"train": 0.0, "validation": 0.0}, False, **more)
+
+
+def test_operations_by_hand(reviews, gpt2_folder):
+    study = make_study(raw_study(reviews, gpt2_folder, lenses=[{"lens": "cka", "rows": {"n": 20}}]))
+    cost = operations(study, study.arms[0], shape())
+    assert cost["train"] == 2 * (6 * 600 * 1600 + 2 * 600 * 400)  # 2 epochs, each with an evaluation
+    assert cost["evaluate"] == 2 * 600 * 2000
+    assert cost["cka"] == 2 * 2 * 600 * 10 * 20
+
+
+def test_ablation_and_head_only_by_hand(reviews, gpt2_folder):
+    arms = [{"name": "head", "model": str(gpt2_folder), "method": "head_only"}]
+    lens = {"lens": "ablation", "rows": {"n": 20}, "edits": ["zero"], "random_control": True}
+    study = make_study(raw_study(reviews, gpt2_folder, arms=arms, lenses=[lens]))
+    cost = operations(study, study.arms[0], shape())
+    assert cost["train"] == 2 * 600 * 1600
+    assert cost["ablation"] == 2 * (2 * 600 * 10 * 20) * (1 + 2 * (4 + 2) * 2 / 2)
+    assert memory(study.arms[0], shape(), 16) == 4 * 1000
+
+
+def test_padding_is_that_of_the_batches_that_training_forms():
+    lengths = np.array([1, 2, 3, 4, 10, 10, 10, 10])
+    assert padded_tokens(lengths, 4) == 4 * 4 + 4 * 10
+    assert padded_tokens(lengths[:5], 8) == 5 * 10
+
+
+def test_half_width_is_wilsons():
+    """Wilson 1927 by hand: z/(1+z^2/n) * sqrt(p(1-p)/n + z^2/(4n^2))."""
+    z, n, p = 1.959963984540054, 500, 0.9
+    by_hand = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert half_width(p, n) == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_data_digests_follow_contents(tmp_path):
+    (tmp_path / "a.csv").write_text("1")
+    (tmp_path / "b.csv").write_text("2")
+    glob, folder = str(tmp_path / "*.csv"), str(tmp_path)
+    before = data_digests({"train": [glob], "test": folder})
+    assert len(before) == 3
+    (tmp_path / "b.csv").write_text("3")
+    after = data_digests({"train": [glob], "test": folder})
+    assert [key for key in before if before[key] != after[key]] == [str(tmp_path / "b.csv"), folder]
+    assert data_digests("stanfordnlp/imdb") == {}
+    assert data_digests("https://example.org/*.csv") == {}
+
+
+def test_environment_is_json_and_names_versions_device_and_command():
+    found = json.loads(json.dumps(environment("cpu", "tunescope run study.yaml")))
+    assert {"tunescope", "python", "platform", "libraries", "device", "threads", "command"} <= set(found)
+    assert found["libraries"]["torch"].startswith("2.")
+    assert found["command"] == "tunescope run study.yaml"
