@@ -1,0 +1,121 @@
+"""The commands around a study: init, validate, run, report and recipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunescope.config import StudyConfig, find_study, load_study, recipes, study_schema
+from tunescope.config.text import read_document
+from tunescope.errors import ConfigError, RunError
+from tunescope.progress import Progress
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What ``tunescope run`` was asked for."""
+
+    study: str
+    overrides: Sequence[str]
+    output_dir: Path | None
+    device: str
+    quiet: bool
+    as_json: bool
+
+
+def write_study(data: str, text: Sequence[str], label: str | None, output: str, model: str | None) -> None:
+    """Look at a data file and write a commented study for it; ``-`` as output prints it.
+
+    Raises:
+        ConfigError: The output exists already.
+    """
+    from tunescope.files import write_atomic
+    from tunescope.init import draft_study, look_at
+
+    to_screen = output == "-"
+    target = Path(output)
+    if not to_screen and target.exists():
+        raise ConfigError(
+            f"{target} exists already and is never overwritten.",
+            hint="Choose another name with -o, or print the study with -o -.",
+        )
+    look = look_at(data, text=text, label=label)
+    study = draft_study(look, folder=Path.cwd() if to_screen else target.parent, model=model)
+    if to_screen:
+        sys.stdout.write(study)
+        return
+    write_atomic(target, study)
+    print(f"{target} is written. Text: {look.text_reason}. Label: {look.label_reason}.")
+    print(f"Next: read it, then `tunescope validate {target}` and `tunescope run {target}`.")
+
+
+def print_schema() -> None:
+    """Print the JSON schema of a study file."""
+    from tunescope.study import LENSES, METHODS
+
+    print(json.dumps(study_schema(METHODS, LENSES), indent=2))
+
+
+def load(study: str, overrides: Sequence[str]) -> tuple[StudyConfig, Path]:
+    """Return the study that a file or recipe says, with overrides, and its file."""
+    from tunescope.study import LENSES, METHODS
+
+    source = find_study(study)
+    return load_study(source, overrides, methods=METHODS, lenses=LENSES), source
+
+
+def validate_study(study: str, overrides: Sequence[str], quiet: bool) -> None:
+    """Check study, data and models, and print what a run would need."""
+    from tunescope.study import validate
+
+    config, _ = load(study, overrides)
+    print(validate(config, Progress(quiet)))
+
+
+def run_study(request: RunRequest) -> None:
+    """Run a study, or continue it, and say where its report is."""
+    from tunescope import study as stages
+
+    start = time.monotonic()
+    config, source = load(request.study, request.overrides)
+    folder = request.output_dir or Path("runs") / config.name
+    progress = Progress(request.quiet)
+    stages.run(config, folder, device=request.device, progress=progress, source=source)
+    report = folder / "report.html"
+    if request.as_json:
+        seconds = round(time.monotonic() - start, 3)
+        print(json.dumps({"run": str(folder.resolve()), "report": str(report.resolve()), "seconds": seconds}))
+    elif not request.quiet:
+        print(f"Report: {report}")
+
+
+def render_report(run: Path) -> None:
+    """Write the report of a finished run again, from its tables alone.
+
+    Raises:
+        RunError: There is no such folder.
+    """
+    from tunescope.report import write_report
+
+    if not run.is_dir():
+        raise RunError(f"There is no run folder {run}.", hint="Give the folder that `tunescope run` wrote.")
+    print(f"Report: {write_report(run)}")
+
+
+def list_recipes(as_json: bool) -> None:
+    """Print the shipped studies, a line each."""
+    found = {}
+    for name, file in recipes().items():
+        study = read_document(file).value
+        found[name] = str(study.get("question") or study.get("name") or "")
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    width = max((len(name) for name in found), default=0)
+    for name, question in found.items():
+        print(f"{name:<{width}}  {' '.join(question.split())}")
+    print("Run one with `tunescope run NAME`." if found else "No recipes are installed.")
