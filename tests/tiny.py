@@ -89,3 +89,22 @@ def tiny_folder(
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+NAMES = ("bad", "fine", "good")
+
+
+def encode(classifier, texts, side="right", extra=0):
+    rows = [classifier.tokenizer(text)["input_ids"] for text in texts]
+    length = max(map(len, rows)) + extra
+    pad = classifier.tokenizer.pad_token_id
+    ids, mask = torch.full((len(rows), length), pad), torch.zeros(len(rows), length, dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        ids[i, place], mask[i, place] = torch.tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def logits(classifier, *args, **kwargs):
+    with torch.no_grad():
+        return classifier(**encode(classifier, *args, **kwargs))

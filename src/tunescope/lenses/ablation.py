@@ -42,7 +42,7 @@ class AblationOptions(BaseModel):
     edits: tuple[EditKind, ...] = Field(("zero", "mean"), min_length=1, description="zero, mean, or both")
     random_control: bool = Field(True, description="whether to sweep random directions of equal norm too")
     reference_rows: int = Field(512, ge=4, description="train rows that the mean is taken over: 4 or more")
-    tokens_at_once: int = Field(16384, ge=64, description="padded tokens in one pass; bounds the memory")
+    tokens_at_once: int = Field(8192, ge=64, description="padded tokens in one pass; bounds the memory")
 
 
 @dataclass(frozen=True)

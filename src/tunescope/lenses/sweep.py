@@ -27,6 +27,9 @@ from tunescope.stats.states import Moments
 EditKind = Literal["zero", "mean"]
 Control = Literal["none", "random", "no_op"]
 
+# A batch of a sweep is few rows of nearly equal length times many variants: no padding to compute, same bulk.
+ROWS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -110,7 +113,7 @@ class Sweep:
     variants: Sequence[Variant]
     means: Means
     seed: int
-    tokens_at_once: int = 16384
+    tokens_at_once: int = 8192
 
     def run(self, tokens: Tokens, task: Task) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """Yield, batch by batch: row positions [B], clean logits [B, C], logits of every variant [V, B, C].
@@ -120,7 +123,7 @@ class Sweep:
         """
         directions = self._directions()
         layers = {layer: [i for i, v in enumerate(self.variants) if v.layer == layer] for layer in range(self.model.n_layers)}
-        for batch in batches(tokens):
+        for batch in batches(tokens, max_rows=ROWS_AT_ONCE):
             stored = trace(self.model, batch.to(self.model.device).inputs())
             if not bool(torch.isfinite(stored.logits).all()):
                 bad = int((~torch.isfinite(stored.logits)).any(1).nonzero()[0])
