@@ -61,12 +61,12 @@ def word_piece(texts: list[str] = TEXTS, kind: str = "bert") -> PreTrainedTokeni
 
 
 def tiny_folder(
-    kind: str, folder: Path, n_labels: int = 3, seed: int = 0, layers: int = 3, names: list[str] | None = None
+    kind: str, folder: Path, n_labels: int = 3, seed: int = 0, layers: int = 3, names: list[str] | None = None, scale: float = 0.3
 ) -> Path:
     """Write a tiny randomly initialised classifier of one family; weights are large enough that things matter."""
     torch.manual_seed(seed)
     tokenizer = byte_bpe() if kind == "gpt2" else word_piece(kind=kind)
-    common = {"vocab_size": len(tokenizer) + 3, "num_labels": n_labels, "pad_token_id": tokenizer.pad_token_id, "initializer_range": 0.3}
+    common = {"vocab_size": len(tokenizer) + 3, "num_labels": n_labels, "pad_token_id": tokenizer.pad_token_id, "initializer_range": scale}
     if kind == "gpt2":
         config = GPT2Config(n_layer=layers, n_head=4, n_embd=32, n_positions=64, bos_token_id=0, eos_token_id=0, **{**common, "pad_token_id": 0})
         model = GPT2ForSequenceClassification(config)
@@ -85,7 +85,7 @@ def tiny_folder(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
-                parameter.normal_(0, 0.1)
+                parameter.normal_(0, scale / 3)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -132,6 +132,20 @@ def test_globs_lists_and_one_file_give_the_same_rows(tmp_path, write, load):
     assert [f["rows"] for f in load([one, two]).provenance["sources"][0]["files"]] == [7, 13]
 
 
+def test_files_with_other_columns_and_types_meet(tmp_path, load):
+    body = {"text": ["a", "b"], "label": ["x", "y"]}
+    pl.DataFrame({**body, "n": pl.Series([1, 2], dtype=pl.Int8), "z": ["p", "q"]}).write_parquet(
+        tmp_path / "1.parquet"
+    )
+    pl.DataFrame({"n": [0.5, 300], **body, "z": [7, 8], "more": [True, False]}).write_parquet(
+        tmp_path / "2.parquet"
+    )
+    frame = load(str(tmp_path / "*.parquet"), validation=0, test=0).frame
+    assert frame["n"].to_list() == [1.0, 2.0, 0.5, 300.0]
+    assert frame["z"].to_list() == ["p", "q", "7", "8"]
+    assert frame["more"].to_list() == [None, None, True, False]
+
+
 def test_a_file_whose_name_holds_brackets_is_taken_literally(write):
     path = write("odd[1].csv", "text,label\na,b\n")
     assert read_table(path).height == 1

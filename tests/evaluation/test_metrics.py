@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 
 from tunescope.errors import DataError, ModelError
 from tunescope.evaluation.metrics import classification_metrics, confusion_matrix, derive, margin
-from tunescope.evaluation.ranks import AUCSweep, resample_within
+from tunescope.evaluation.ranks import AUCSweep, resample_rows
 from tunescope.stats import wilson
 
 NAMES = ["sad", "joy", "fear", "love", "anger", "calm"]
@@ -91,10 +91,9 @@ def test_bootstrap_intervals_are_those_of_resampling_row_by_row():
     labels, logits = made(250, 3, shares=[0.7, 0.2, 0.1])
     got, guess, shares = run(labels, logits), logits.argmax(axis=1), softmax(logits, axis=1)
     generator = np.random.default_rng(7)
-    members = [np.flatnonzero(labels == c) for c in range(3)]
     draws = []
     for _ in range(1000):
-        index = np.concatenate([generator.choice(rows, len(rows)) for rows in members])
+        index = generator.integers(0, 250, 250)
         y, p, s = labels[index], guess[index], shares[index]
         precision, _, f1, support = reference.precision_recall_fscore_support(y, p, zero_division=0)
         areas = [area(y == c, s[:, c]) for c in range(3)]
@@ -126,14 +125,26 @@ def test_the_weighted_auc_is_scikit_learns_with_ties(n, decimals):
         assert area == pytest.approx(expected, abs=1e-6)
 
 
-def test_resamples_keep_every_class_and_are_uniform_within():
-    labels = np.array([0, 1, 1, 2, 2, 2, 2])
-    weights = np.concatenate(list(resample_within(labels, 5000, np.random.default_rng(0))), axis=1)
+def test_resamples_are_uniform_and_an_area_without_a_kind_is_nan():
+    weights = np.concatenate(list(resample_rows(7, 5000, np.random.default_rng(0))), axis=1)
     assert weights.shape == (7, 5000)
-    for c in range(3):
-        assert (weights[labels == c].sum(axis=0) == (labels == c).sum()).all()
+    assert (weights.sum(axis=0) == 7).all()
     np.testing.assert_allclose(weights.mean(axis=1), 1, atol=0.06)
-    assert weights[3].var() == pytest.approx(0.75, rel=0.1)  # binomial(4, 1/4)
+    assert weights[3].var() == pytest.approx(6 / 7, rel=0.1)  # binomial(7, 1/7)
+    kinds = np.array([[1, 0, 0, 2], [0, 1, 0, 2], [1, 1, 1, 0]], dtype=np.float32).T
+    areas = AUCSweep(np.arange(4.0), np.array([False, True, True, False])).areas(kinds)
+    np.testing.assert_array_equal(areas, [np.nan, 0, 0.5])
+
+
+def test_resamples_that_lose_a_class_are_left_out_and_counted():
+    labels = np.r_[np.zeros(40, int), np.ones(20, int), 2]
+    got = run(labels, 3 * np.eye(3)[labels] + made(61, 3, 0)[1])
+    for metric in ("f1", "roc_auc_ovr"):
+        record = got[metric, "fear"]
+        assert record["note"].startswith("undefined in 3")  # exp(-1) of a thousand
+        assert record["note"].endswith("of 1000 resamples, which were left out")
+        assert record["low"] is not None
+        assert got[metric, "joy"]["note"] is None
 
 
 def test_saturated_probabilities_still_rank():

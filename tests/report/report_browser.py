@@ -13,7 +13,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
-    "--window-size=1280,16000", "--virtual-time-budget=8000", "--dump-dom",
+    "--window-size=1280,16000", "--virtual-time-budget=20000", "--dump-dom",
 )  # fmt: skip
 
 

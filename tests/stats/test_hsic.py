@@ -322,6 +322,31 @@ def test_few_blocks_are_split_so_that_the_jackknife_has_enough_groups():
     assert np.isfinite(tail.low).all()
 
 
+def test_the_interval_over_split_blocks_is_that_of_dropping_rows_and_starting_again():
+    rows, size = 48, 16
+    x, y, _ = related(rows, 8)
+    state = stream({"x": x, "y": y}, block=size, full_below=0)
+    assert state.groups == 4  # 3 blocks of 4 groups of 4 rows
+
+    def estimate(blocks):
+        hsic = np.zeros((2, 2))
+        for index in blocks:
+            kernels = [v[index] @ v[index].T for v in (x, y)]
+            hsic += len(index) * np.array([[hsic_unbiased(k, m) for m in kernels] for k in kernels])
+        return hsic[0, 1] / np.sqrt(hsic[0, 0] * hsic[1, 1])
+
+    whole = [np.arange(start, start + size) for start in range(0, rows, size)]
+    replicates = []
+    for number in range(3):
+        order = np.random.default_rng(np.random.SeedSequence([0, number])).permutation(size)
+        for group in np.split(order, 4):
+            rest = np.setdiff1d(whole[number], whole[number][group])
+            replicates.append(estimate([*whole[:number], rest, *whole[number + 1 :]]))
+    low, high = np.clip(naive_jackknife(np.array(replicates), estimate(whole)), -1, 1)
+    matrix = state.matrix()
+    assert (matrix.low[0, 1], matrix.high[0, 1]) == pytest.approx((low, high), abs=1e-10)
+
+
 def coverage(rows, repeats, **options):
     """How often the interval holds the population's CKA."""
     d, noise = 20, 1.0

@@ -48,6 +48,8 @@ def test_ties_in_exact_arithmetic_count_as_reached():
     expected = np.mean(np.abs(flips @ np.array([1, 2, 3, 6])) >= 12)
     assert sign_flip_p(values) == expected == 2 / 16
     assert sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1.0
+    assert sign_flip_p(np.array([0.3, 0.3, 0.2, -0.1])) == 4 / 16  # sums of 0.7 that differ in the last digit
+    assert sign_flip_p(np.full(6, 0.3)) == 2 / 64
 
 
 def test_many_rows_are_drawn_and_agree_with_the_exact_value():

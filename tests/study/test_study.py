@@ -397,5 +397,8 @@ def test_unlabelled_rows_are_predicted_and_not_measured(gpt2_folder, tmp_path):
     folder = run(make_study(raw_study(path, gpt2_folder)), tmp_path / "run", device="cpu")
     table = pl.read_parquet(folder / "arms" / "full" / "seed-0" / "predictions.parquet")
     unlabelled = table.filter(pl.col("label").is_null())
-    if unlabelled.height:  # where the loader keeps them
-        assert unlabelled["prediction"].null_count() == 0
+    assert unlabelled.height == 2
+    assert unlabelled["prediction"].null_count() == 0
+    metrics = read_json(folder / "arms" / "full" / "seed-0" / "metrics.json")
+    counted = sum(sum(map(sum, matrix)) for matrix in metrics["confusion"].values())
+    assert counted == table.height - 2

@@ -65,7 +65,7 @@ def compare(wish: ComparisonWish) -> None:
 
 
 def _call_compare(wish: ComparisonWish) -> Path:
-    from tunescope.compare import CompareRequest, compare_folders
+    from tunescope.compare import DEFAULT_LENSES, CompareRequest, compare_folders
     from tunescope.config import load_data, load_lenses
     from tunescope.config.text import parse_value
     from tunescope.study import LENSES
@@ -73,7 +73,8 @@ def _call_compare(wish: ComparisonWish) -> Path:
     values: dict[str, Any] = {"path": wish.data, "text": text_columns(wish.text), "label": wish.label}
     optional = {"rows": wish.rows, "max_length": wish.max_length, "template": wish.template}
     values.update({name: value for name, value in optional.items() if value is not None})
-    lenses = load_lenses([parse_value(text) for text in wish.lenses] or sorted(LENSES), LENSES)
+    wanted = [parse_value(text) for text in wish.lenses] or [lens.lens for lens in DEFAULT_LENSES]
+    lenses = load_lenses(wanted, LENSES)
     request = CompareRequest(
         base=wish.base,
         tuned=list(wish.tuned),

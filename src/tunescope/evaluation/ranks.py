@@ -9,30 +9,23 @@ import numpy as np
 CHUNK = 1 << 22  # numbers of resampling weights held at once (16 MB)
 
 
-def resample_within(
-    strata: np.ndarray, resamples: int, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yield `[n, R]` counts of how often each row is drawn, R resamples at a time, rows drawn within strata.
+def resample_rows(n: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield `[n, R]` counts of how often each row is drawn, R resamples at a time.
 
     The counts are float32, in which whole numbers up to 16 million are exact.
 
     Args:
-        strata: `[n]` stratum of each row.
+        n: How many rows there are, and are drawn.
         resamples: How many resamples are drawn altogether.
         generator: What draws them.
     """
-    n = len(strata)
     if n == 0:
         return
-    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     step = max(1, min(resamples, CHUNK // n))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        weights = np.empty((n, size), dtype=np.float32)
-        for rows in members:
-            drawn = generator.integers(0, len(rows), (len(rows), size)) * size + np.arange(size)
-            weights[rows] = np.bincount(drawn.ravel(), minlength=len(rows) * size).reshape(len(rows), size)
-        yield weights
+        drawn = generator.integers(0, n, (n, size)) * size + np.arange(size)
+        yield np.bincount(drawn.ravel(), minlength=n * size).reshape(n, size).astype(np.float32)
 
 
 class AUCSweep:
@@ -63,11 +56,12 @@ class AUCSweep:
         self.tied = np.flatnonzero(tied[starts])
 
     def areas(self, weights: np.ndarray) -> np.ndarray:
-        """Return the areas, `[R]`, for weights `[n, R]` that leave some of either kind in every column."""
+        """Return the areas, `[R]`, for weights `[n, R]`; NaN for a column that leaves none of a kind."""
         runs = np.add.reduceat(weights[self.order], self.starts, axis=0)
         tie = (runs[self.tied] * runs[self.tied - 1]).sum(axis=0, dtype=np.float64)
         positive = runs[self.positive]
         runs[self.positive] = 0
         lower = np.cumsum(runs, axis=0)  # how many negative rows score no higher
         above = (positive * lower[self.positive]).sum(axis=0, dtype=np.float64)
-        return (above - tie / 2) / (positive.sum(axis=0, dtype=np.float64) * lower[-1])
+        pairs = positive.sum(axis=0, dtype=np.float64) * lower[-1]
+        return np.divide(above - tie / 2, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)

@@ -258,6 +258,9 @@ def stratified_bootstrap(
 ) -> Interval:
     """Return a metric of rows with a percentile interval; rows are resampled within their stratum.
 
+    This takes the number of rows per stratum as given by the design. Where it is a matter of chance and the
+    metric depends on it, as precision and F1 do on the classes' shares, the interval is too narrow.
+
     Args:
         metric: Takes the arrays and returns a number; NaN says that it is undefined for these rows.
         arrays: Arrays with one row per example, indexed together.

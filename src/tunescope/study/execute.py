@@ -14,12 +14,13 @@ from tunescope.environment import environment
 from tunescope.errors import Interrupted
 from tunescope.files import write_atomic, write_json
 from tunescope.folders import disk_errors, sweep
+from tunescope.models.source import quiet_transformers
 from tunescope.progress import Progress
 from tunescope.report import write_report
 from tunescope.runs import Decision, RunFolder, Stage
 from tunescope.study import look, work
 from tunescope.study.context import Context, stage_name
-from tunescope.study.stages import announce, declare, look_stage, scratch_stage_name
+from tunescope.study.stages import announce, declare, look_stage, of_training, scratch_stage_name
 
 Work = Callable[[], Mapping[str, Any] | None]
 
@@ -48,7 +49,8 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
             announce(plan, context)
             with disk_errors(run.path):
                 _write_head(context, options.source, plan)
-            _do(context, stages)
+            with quiet_transformers():
+                _do(context, stages)
         except KeyboardInterrupt as error:
             raise Interrupted(
                 "Stopped by Ctrl-C; what was finished is kept.",
@@ -89,8 +91,9 @@ def _do(context: Context, stages: Mapping[str, Stage]) -> None:
     run.do(stages["summary"], partial(work.make_summary, context), context.progress)
     for arm in study.arms:
         for seed in study.seeds:
+            if not all(run.decide(stages[name]).fresh for name in stages if of_training(name, arm, seed)):
+                context.progress.say(f"{arm.name}, seed {seed}")
             stage = stages[stage_name("train", arm, seed)]
-            context.progress.say(f"{arm.name}, seed {seed}")
             run.do(stage, partial(work.make_training, context, arm, seed, stage), context.progress)
             stage = stages[stage_name("evaluate", arm, seed)]
             run.do(stage, partial(work.make_evaluation, context, arm, seed), context.progress)

@@ -10,6 +10,7 @@ from tunescope.files import sha256_of
 from tunescope.fingerprints import sha256_of_json
 
 PLANTED = "planted:"
+PLANTED_FOLDER = "data/planted"
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 

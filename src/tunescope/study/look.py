@@ -20,8 +20,9 @@ from tunescope.models import Classifier, fit_probe
 from tunescope.seeds import derive_seed
 from tunescope.stats.results import Finding, save_findings
 from tunescope.study.context import Context
+from tunescope.study.inputs import planted_name
 from tunescope.study.stages import part_folder
-from tunescope.study.work import metrics_of
+from tunescope.study.work import PLANTED_FOLDER, metrics_of
 
 
 def make_looks(context: Context, arm: ArmConfig, seed: int, lenses: Sequence[LensConfig]) -> None:
@@ -63,7 +64,13 @@ def _subject(context: Context, arm: ArmConfig, seed: int) -> Subject:
         sampling_seed=derive_seed(context.study.seeds[0], "rows of lenses"),
         progress=context.progress,
         notes=notes if arm.base_head != "none" else [],
+        planted=_planted_folder(context),
     )
+
+
+def _planted_folder(context: Context) -> Path | None:
+    folder = context.path / PLANTED_FOLDER
+    return folder if planted_name(context.study) is not None else None
 
 
 def _base_head(

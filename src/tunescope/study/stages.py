@@ -44,9 +44,10 @@ def _stages(context: Context) -> Iterator[Stage]:
     if looks:
         names = {"lenses": [lens.lens for lens in study.lenses]}
         yield Stage("results", names, ("results", "findings.json"), tuple(looks), VERSIONS["results"])
-    evaluations = tuple(stage_name("evaluate", arm, seed) for arm in study.arms for seed in study.seeds)
+    trained = [(arm, seed) for arm in study.arms for seed in study.seeds]
+    before = tuple(stage_name(kind, *one) for one in trained for kind in ("train", "evaluate"))
     about = {"name": study.name, "question": study.question}
-    before = ("summary", *evaluations, *(("results",) if looks else ()))
+    before = ("data", "summary", *before, *(("results",) if looks else ()))
     yield Stage("report", about, ("report.html",), before, VERSIONS["report"])
 
 
@@ -115,6 +116,12 @@ def look_stage(study: StudyConfig, arm: ArmConfig, seed: int, lens: LensConfig) 
     inputs = {"lens": lens.lens, "options": lens.options, "base_head": arm.base_head}
     after = (*_bases(study, arm), stage_name("train", arm, seed), stage_name("evaluate", arm, seed))
     return Stage(stage_name("look", arm, seed, lens.lens), inputs, (part,), after, VERSIONS["look"])
+
+
+def of_training(name: str, arm: ArmConfig, seed: int) -> bool:
+    """Whether a stage's name is that of a stage of one training."""
+    kinds = [stage_name(kind, arm, seed) for kind in ("train", "evaluate")]
+    return name in kinds or name.startswith(f"{stage_name('look', arm, seed)}-")
 
 
 def announce(plan: list[Decision], context: Context) -> None:

@@ -19,11 +19,9 @@ from tunescope.folders import remove
 from tunescope.runs import Stage
 from tunescope.seeds import derive_seed
 from tunescope.study.context import ROWS, Context, stage_name
-from tunescope.study.inputs import planted_name, scratch_key
+from tunescope.study.inputs import PLANTED_FOLDER, planted_name, scratch_key
 from tunescope.training import TrainOptions, train
 from tunescope.tuning import METHODS
-
-PLANTED_FOLDER = "data/planted"
 
 
 def make_data(context: Context) -> None:

@@ -37,6 +37,7 @@
     }
   };
 
+  const unfolded = (node) => !node.closest("details:not([open])");
   if ("IntersectionObserver" in window) {
     const near = new IntersectionObserver(
       (entries) => {
@@ -48,14 +49,16 @@
       },
       { rootMargin: "600px 0px" },
     );
-    plots.forEach((node) => near.observe(node));
+    // What is in the first window is drawn at once; the observer waits for a frame.
+    const seen = (node) => unfolded(node) && node.getBoundingClientRect().top < window.innerHeight;
+    plots.forEach((node) => (seen(node) ? draw(node) : near.observe(node)));
   } else {
     plots.forEach(draw);
   }
 
   const repaint = () => plots.filter((node) => node.dataset.drawn).forEach((node) => Plotly.relayout(node, themed()));
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  window.addEventListener("beforeprint", () => plots.filter((node) => node.offsetParent).forEach(draw));
+  window.addEventListener("beforeprint", () => plots.filter(unfolded).forEach(draw));
 
   for (const button of document.querySelectorAll("[data-save]")) {
     button.addEventListener("click", () => {
