@@ -15,7 +15,7 @@ import polars as pl
 
 from tunescope import __version__
 from tunescope.capture.verify import verify
-from tunescope.config import DataConfig, LensConfig
+from tunescope.config import DataConfig, LensConfig, load_data
 from tunescope.data.load import load_rows
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
@@ -79,10 +79,34 @@ class Comparison:
         return Result.load(self.folder / "results", lens)
 
 
-def compare(base: str, tuned: str | Sequence[str], data: DataConfig, folder: Path, **options: Any) -> Comparison:
-    """Compare checkpoints on labelled rows; ``options`` are the other fields of :class:`CompareRequest`."""
-    paths = [tuned] if isinstance(tuned, str) else list(tuned)
+def compare(
+    base: str,
+    tuned: str | Sequence[str],
+    *,
+    data: str | DataConfig,
+    text: str | None = None,
+    label: str | None = None,
+    folder: str | Path = "runs/compare",
+    **options: Any,
+) -> Comparison:
+    """Compare a base with one or more tuned checkpoints on labelled rows, and write the run folder and its report.
+
+    Args:
+        base: Folder or hub id of the model before tuning.
+        tuned: One or more tuned checkpoints or adapter folders.
+        data: A file (with ``text`` and ``label``), or a whole data section.
+        text: The column of texts, where ``data`` is a file.
+        label: The column of labels, where ``data`` is a file.
+        folder: Where to write.
+        options: ``progress``, and the other fields of :class:`CompareRequest`.
+
+    Raises:
+        TunescopeError: Data, a checkpoint or a lens cannot be used.
+    """
+    if not isinstance(data, DataConfig):
+        data = load_data({"path": data, "text": text or "text", "label": label or "label"})
     progress = options.pop("progress", SILENT)
+    paths = [tuned] if isinstance(tuned, str) else [str(path) for path in tuned]
     return _compare(CompareRequest(base, paths, data, Path(folder), **options), progress)
 
 

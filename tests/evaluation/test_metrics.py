@@ -131,7 +131,7 @@ def test_resamples_are_uniform_and_an_area_without_a_kind_is_nan():
     assert (weights.sum(axis=0) == 7).all()
     np.testing.assert_allclose(weights.mean(axis=1), 1, atol=0.06)
     assert weights[3].var() == pytest.approx(6 / 7, rel=0.1)  # binomial(7, 1/7)
-    kinds = np.array([[1, 0, 0, 2], [0, 1, 0, 2], [1, 1, 1, 0]], dtype=np.float32).T
+    kinds = np.array([[1, 0, 0, 2], [0, 1, 0, 2], [1, 1, 1, 1]], dtype=np.float32).T
     areas = AUCSweep(np.arange(4.0), np.array([False, True, True, False])).areas(kinds)
     np.testing.assert_array_equal(areas, [np.nan, 0, 0.5])
 

@@ -1,8 +1,9 @@
-"""The generated corpus: its rules hold in every row, its truth is exact, and nothing leaks between its parts."""
+"""The generated corpus: its rules hold in every row, its truth is exact, nothing leaks between its parts."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -40,7 +41,17 @@ def corpus_lines(folder):
 
 
 def test_rows_columns_and_lengths_are_as_asked(tables, folder):
-    columns = ["text", "label", "clean_label", "gender", "decisive_word", "modifier", "kind", "frame", "noisy"]
+    columns = [
+        "text",
+        "label",
+        "clean_label",
+        "gender",
+        "decisive_word",
+        "modifier",
+        "kind",
+        "frame",
+        "noisy",
+    ]
     for name, table in tables.items():
         assert table.columns == columns
         assert len(table) == ROWS[name]
@@ -151,7 +162,9 @@ def test_the_gap_is_what_the_formula_says(truth):
     assert truth.gender_gap == pytest.approx(0.70 - 0.26)
     assert Planting(noise=0.0, p_favoured=1.0).gender_gap == 1.0
     assert Planting(p_favoured=0.5).gender_gap == 0.0
-    assert sum(Planting().after_noise({"negative": 0.2, "neutral": 0.3, "positive": 0.5}).values()) == pytest.approx(1)
+    assert sum(
+        Planting().after_noise({"negative": 0.2, "neutral": 0.3, "positive": 0.5}).values()
+    ) == pytest.approx(1)
 
 
 def test_the_ceiling_is_what_the_best_classifier_reaches(tables, truth):
@@ -170,15 +183,21 @@ def test_the_ceiling_is_what_the_best_classifier_reaches(tables, truth):
 
 def test_pairs_differ_in_gendered_words_alone(folder):
     pairs = pl.read_parquet(folder / "pairs.parquet")
-    swapped = {tuple(side.split("|")) for pair in words.PEOPLE for side in " ".join(pair).split() if "|" in side}
+    swapped = {
+        tuple(side.split("|")) for pair in words.PEOPLE for side in " ".join(pair).split() if "|" in side
+    }
     swapped |= {("her", "his")}
     for row in pairs.iter_rows(named=True):
-        ours, theirs = (re.sub(r"[.,]", "", row[name]).lower().split() for name in ("text_female", "text_male"))
+        ours, theirs = (
+            re.sub(r"[.,]", "", row[name]).lower().split() for name in ("text_female", "text_male")
+        )
         changed = {(a, b) for a, b in zip(ours, theirs, strict=True) if a != b}
         assert changed
         assert changed <= swapped
         assert row["expected_gap"] == (pytest.approx(0.44) if row["ambiguous"] else 0.0)
-        exact = [class_probabilities(row[name], Planting())["positive"] for name in ("text_female", "text_male")]
+        exact = [
+            class_probabilities(row[name], Planting())["positive"] for name in ("text_female", "text_male")
+        ]
         assert exact[0] - exact[1] == pytest.approx(row["expected_gap"])
 
 
@@ -188,8 +207,10 @@ def test_opinions_persist_in_unlabelled_texts_and_genders_do_not_mix(folder):
     agree = total = 0
     for line in corpus_lines(folder):
         sentences = [f"{part}." for part in line.rstrip(".").split(". ")]
-        for first, second in zip(sentences, sentences[1:], strict=False):
-            verdict = adjectives.get(second.rstrip(".").lower().split()[-1]) if len(second.split()) <= 2 else None
+        for first, second in pairwise(sentences):
+            verdict = (
+                adjectives.get(second.rstrip(".").lower().split()[-1]) if len(second.split()) <= 2 else None
+            )
             if verdict is None or ", rather " in first or re.search(r"\b(and|she|he) (?=\w+\b)", first):
                 continue
             try:
@@ -209,11 +230,14 @@ def test_word_lists_are_disjoint():
     decisive = [word for listed in words.DECISIVE.values() for word in listed]
     assert len(decisive) == len(set(decisive))
     idle = " ".join(
-        [*words.IDLE_ADJECTIVES, *words.IDLE_VERBS, *words.THINGS, *words.ATTRIBUTES, *words.PLACES, *words.OPENINGS,
-         *words.TAILS, *words.SEQUELS, *words.DEEDS, *words.INTENSIFYING, *words.PERSON_FRAMES.values()]
+        [*words.IDLE_ADJECTIVES, *words.IDLE_VERBS, *words.THINGS, *words.ATTRIBUTES, *words.PLACES,
+         *words.OPENINGS, *words.TAILS, *words.SEQUELS, *words.DEEDS, *words.INTENSIFYING,
+         *words.PERSON_FRAMES.values()]
     )  # fmt: skip
     assert not set(decisive) & set(re.findall(r"[a-z]+", idle))
-    modifiers = {word for group in (words.FLIPPING, words.DIMINISHING) for part in group.values() for word in part}
+    modifiers = {
+        word for group in (words.FLIPPING, words.DIMINISHING) for part in group.values() for word in part
+    }
     assert not modifiers & set(idle.split())
 
 

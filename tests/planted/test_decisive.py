@@ -1,4 +1,4 @@
-"""The hand-set models do what their closed forms say, checked with plain torch hooks and nothing of tunescope."""
+"""The hand-set models do what their closed forms say, checked with plain torch hooks alone."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_zeroing_any_other_head_or_mlp_changes_nothing_at_all(planted):
 
 def test_other_heads_are_busy(planted):
     """A head that is zero anyway would make "no effect" true by accident."""
-    truth, loaded = planted
+    _, loaded = planted
     seen = []
     for layer in range(N_LAYERS):
         loaded.edited(loaded.attention[layer], lambda z: seen.append(z) or z, ROWS[0][0])
@@ -134,5 +134,7 @@ def test_the_folder_says_which_head(tmp_path):
 
 
 def test_unknown_places_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"No planted head gpt2 layer 3 head 0: expected gpt2 or bert, layer 0 to 2"):
+    with pytest.raises(
+        ConfigError, match=r"No planted head gpt2 layer 3 head 0: expected gpt2 or bert, layer 0 to 2"
+    ):
         planted_head_model("gpt2", 3, 0, tmp_path)

@@ -55,7 +55,11 @@ def test_the_best_classifier_recovers_everything_exactly(folder):
     assert by_metric(found, metric="noise_share")["value"] == pytest.approx(0.08, abs=1e-12)
     assert by_metric(found, metric="clean_accuracy")["value"] == 1.0
     gap = by_metric(found, metric="gender_gap_ambiguous")
-    assert (gap["value"], gap["planted"], gap["class"]) == (pytest.approx(0.44), pytest.approx(0.44), "positive")
+    assert (gap["value"], gap["planted"], gap["class"]) == (
+        pytest.approx(0.44),
+        pytest.approx(0.44),
+        "positive",
+    )
     assert by_metric(found, metric="gender_gap_decisive")["value"] == pytest.approx(0.0)
 
 
@@ -118,7 +122,8 @@ def test_the_drop_is_the_exact_change_of_the_margin(folder):
     ("text", "variants"),
     [
         ("Very awful.", ["awful.", "Very."]),
-        ("In the end, it was.", ["the end, it was.", "In end, it was.", "In the, it was.", "In the end, was.", "In the end, it."]),
+        ("In the end, it was.", ["the end, it was.", "In end, it was.", "In the, it was.", "In the end, was.",
+                                 "In the end, it."]),
     ],
 )  # fmt: skip
 def test_leaving_words_out_keeps_punctuation_in_place(text, variants):
@@ -148,7 +153,9 @@ def test_every_sentence_has_exactly_its_planted_words_marked(folder):
 
 
 def test_other_labels_and_missing_truth_are_refused(folder, tmp_path):
-    with pytest.raises(DataError, match=r"has the labels negative, neutral, positive; the classifier has bad, good"):
+    with pytest.raises(
+        DataError, match=r"has the labels negative, neutral, positive; the classifier has bad, good"
+    ):
         recover(("bad", "good"), best, folder)
     with pytest.raises(RunError, match=r"truth\.json is missing"):
         recover(LABELS, best, tmp_path)

@@ -117,14 +117,21 @@ def effect(rng: np.random.Generator, axes: dict[str, Any], scale: float) -> dict
 
 
 PLANTED: list[dict[str, Any]] = [
-    {"arm": "full", "metric": metric, "planted": planted, "value": value, "low": low, "high": high, "n": n,
-     "verdict": v}
-    for metric, planted, value, low, high, n, v in (
-        ("noise_share", 0.08, 0.083, 0.064, 0.105, 600, "found"),
-        ("gender_gap", 0.445, 0.31, 0.27, 0.36, 200, "undecided"),
-        ("decisive_words_found", 24.0, 23.0, None, None, 24, "found"),
+    {
+        "arm": "full", "seed": 0, "model": model, "metric": metric, "planted": planted,
+        "value": value - drop, "low": low and low - drop, "high": high and high - drop,
+        "n": n, "control": 0.05, "how": how,
+    }
+    for model, drop in (("base", 0.06), ("tuned", 0.0))
+    for metric, planted, value, low, high, n, how in (
+        ("top_word_plain", 1.0, 0.91, 0.87, 0.94, 400, "plain sentences where the planted word weighs most"),
+        ("noise_share", 0.08, 0.083, 0.064, 0.105, 600, "labels of test rows that the model contradicts"),
+        ("gender_gap_ambiguous", 0.445, 0.31, 0.27, 0.36, 200, "pairs that differ in gender alone"),
+        ("top_words", 1.0, 0.92, None, None, 24, "of the words that weigh most"),
     )
 ]  # fmt: skip
+
+
 FINDINGS: tuple[tuple[Any, ...], ...] = (
     ("cka", 0, "Tuning changed representations most at layer 5: CKA 0.43 [0.40, 0.46].", "cka",
      (0.43, 0.40, 0.46), 1024, "rows shuffled: 0.004", "found"),

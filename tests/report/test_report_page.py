@@ -106,6 +106,19 @@ def test_the_trust_bar_counts_what_is_in_the_tables(page, whole_run):
     assert "no text in more than one split" in page.text or "in more than one split" in page.text
 
 
+def test_planted_stands_beside_recovered_tuned_before_base(page):
+    text = page.text
+    first = text.index(
+        "noise share full labels of test rows that the model contradicts tuned 0.080 0.083 [0.064"
+    )
+    assert first < text.index("noise share full base 0.080")
+    assert (
+        "gender gap ambiguous full pairs that differ in gender alone tuned 0.445 0.310 [0.270, 0.360] 0.050"
+        in text
+    )
+    assert "200 no" in text  # the interval does not hold what was planted
+
+
 def test_limits_are_made_from_what_is_in_the_run(page):
     assert "One seed: every interval here is about rows." in page.text
     assert "Its logits come from a probe" in page.text

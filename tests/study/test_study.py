@@ -390,11 +390,12 @@ def test_study_without_lenses_ends_with_a_report(reviews, gpt2_folder, tmp_path)
     assert not (folder / "results").exists()
 
 
-def test_unlabelled_rows_are_predicted_and_not_measured(gpt2_folder, tmp_path):
-    path = write_reviews(tmp_path / "reviews.csv")
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, "what a strange film,", "nothing ever works,"]) + "\n")
-    folder = run(make_study(raw_study(path, gpt2_folder)), tmp_path / "run", device="cpu")
+def test_unlabelled_rows_are_predicted_and_not_measured(reviews, gpt2_folder, tmp_path):
+    test = write_reviews(tmp_path / "test.csv", rows=12, seed=5)
+    test.write_text(test.read_text() + "what a strange film,\nnothing ever works,\n")
+    raw = raw_study(reviews, gpt2_folder)
+    raw["data"] |= {"path": {"train": str(reviews), "test": str(test)}, "test": 0.0}
+    folder = run(make_study(raw), tmp_path / "run", device="cpu")
     table = pl.read_parquet(folder / "arms" / "full" / "seed-0" / "predictions.parquet")
     unlabelled = table.filter(pl.col("label").is_null())
     assert unlabelled.height == 2

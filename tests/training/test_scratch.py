@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def corpus(tmp_path_factory):
     while len(set(lines)) < 260:
         noun, verb = rng.choice([("cats", "sleep"), ("dogs", "run"), ("birds", "sing"), ("fish", "swim")])
         day = rng.choice(["monday", "friday", "sunday", "the weekend", "cold days", "warm days", "most days"])
-        lines.append(f"{rng.choice(['small', 'old', 'grey', 'shy', 'loud', 'our', 'two'])} {noun} {verb} on {day}.")
+        lines.append(
+            f"{rng.choice(['small', 'old', 'grey', 'shy', 'loud', 'our', 'two'])} {noun} {verb} on {day}."
+        )
         lines.append(f"on {day} the {rng.choice(['big', 'young', 'tired', 'wet', 'calm'])} {noun} {verb}.")
     path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
     path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
@@ -87,7 +90,10 @@ def test_the_loss_is_well_below_word_frequencies_and_above_nothing(trained):
 def test_the_folder_is_a_transformers_model_with_the_recorded_loss(trained, corpus):
     """The held-out loss again, one text at a time, without packing and without tunescope."""
     folder, record = trained
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
     assert model.config.activation_function == "gelu_new"
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     texts = scratch._read_texts(corpus)
@@ -135,7 +141,7 @@ def test_stopped_and_continued_gives_the_very_same_weights(trained, corpus, tmp_
 
 
 def test_a_corrupt_or_foreign_checkpoint_is_named_and_not_used(trained, corpus, tmp_path, monkeypatch):
-    folder, record = trained
+    _, record = trained
     monkeypatch.setattr(scratch, "STEPS_BETWEEN_CHECKPOINTS", 10)
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, CONFIG, tmp_path, seed=2, progress=StopAfter(12))
@@ -157,7 +163,7 @@ def test_a_finished_model_is_returned_at_once_and_never_overwritten_by_another(t
     watch = StopAfter(None)
     assert pretrain(corpus, CONFIG, folder, seed=1, progress=watch) == record
     assert watch.seen == []
-    with pytest.raises(RunError, match=r"pretrained on another corpus, with another configuration or seed"):
+    with pytest.raises(RunError, match=r"holds a model pretrained on another corpus"):
         pretrain(corpus, CONFIG, folder, seed=2)
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
@@ -249,13 +255,14 @@ def test_a_text_longer_than_a_window_is_cut_and_closed_once():
 
 def test_unigram_loss_by_hand():
     train, held_out = pack([[2, 2, 3]], END, 4, seed=0), pack([[3, 3]], END, 3, seed=0)
-    # Targets of train: 2, 3, end; plus one each over 4 tokens: end 2/7, 1 1/7, 2 2/7, 3 2/7. Held out: 3, end.
+    # Targets of train: 2, 3, end; plus one each over 4 tokens: 2/7 each, and 1/7 for token 1. Held out: 3,
+    # end.
     assert unigram_loss(train, held_out, 4) == pytest.approx(-(math.log(2 / 7) + math.log(2 / 7)) / 2)
 
 
 def test_epochs_may_be_a_fraction_and_order_is_a_function_of_seed_and_epoch():
     ten = [rows.tolist() for rows in scratch._batches(10, 4, 7, seed=3)]
     assert ten == [rows.tolist() for rows in scratch._batches(10, 4, 9, seed=3)][:7]
-    assert sorted(sum(ten[:3], [])) == sorted(sum(ten[3:6], [])) == list(range(10))
+    assert sorted(chain(*ten[:3])) == sorted(chain(*ten[3:6])) == list(range(10))
     assert ten[:3] != ten[3:6]
     assert ten != [rows.tolist() for rows in scratch._batches(10, 4, 7, seed=4)]

@@ -17,8 +17,8 @@ from tunescope.planted.recover import Predict, RecoverOptions, recover
 from tunescope.stats.results import Finding, result_table
 
 WHAT = (
-    "What is planted in the generated corpus beside what the model shows: words that decide (by leaving each word "
-    "out), label noise (by accuracy), gender gap (on pairs that differ in gender alone)."
+    "What is planted in the generated corpus beside what the model shows: words that decide (by leaving each "
+    "word out), label noise (by accuracy), gender gap (on pairs that differ in gender alone)."
 )
 ROWS = "test split and gender pairs of the generated corpus"
 
@@ -28,7 +28,9 @@ class PlantedOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sentences: int = Field(400, ge=4, description="test sentences from which each word is left out: 4 or more")
+    sentences: int = Field(
+        400, ge=4, description="test sentences from which each word is left out: 4 or more"
+    )
     top_words: int = Field(8, ge=1, description="length of each class's list of words: 1 or more")
 
 
@@ -90,12 +92,12 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
 
 
 _SENTENCES = {
-    "top_word_plain": "In {value:.0%} [{low:.0%}, {high:.0%}] of plain sentences the word that weighs most is the "
-    "planted decisive word (a random word: {control:.0%}; n = {n}).",
-    "gender_gap_ambiguous": "Naming a woman instead of a man moves P({class}) by {value:+.3f} [{low:+.3f}, {high:+.3f}] "
-    "in sentences that decide nothing; planted: {planted:+.3f} (n = {n} pairs).",
-    "noise_share": "The model contradicts {value:.1%} [{low:.1%}, {high:.1%}] of the labels of sentences with a decisive "
-    "word; {planted:.1%} were changed on purpose (n = {n}).",
+    "top_word_plain": "In {value:.0%} [{low:.0%}, {high:.0%}] of plain sentences the word that weighs most "
+    "is the planted decisive word (a random word: {control:.0%}; n = {n}).",
+    "gender_gap_ambiguous": "Naming a woman instead of a man moves P({class}) by {value:+.3f} "
+    "[{low:+.3f}, {high:+.3f}] in sentences that decide nothing; planted: {planted:+.3f} (n = {n} pairs).",
+    "noise_share": "The model contradicts {value:.1%} [{low:.1%}, {high:.1%}] of the labels of sentences "
+    "with a decisive word; {planted:.1%} were changed on purpose (n = {n}).",
 }
 
 

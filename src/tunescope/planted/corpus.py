@@ -64,12 +64,14 @@ def write_planted(name: str, folder: Path, seed: int) -> Truth:
 def write_corpus(folder: Path, rows: Mapping[str, int], seed: int, planting: Planting | None = None) -> Truth:
     """Generate a corpus and write it into ``folder``; the same arguments give the same texts and labels.
 
-    Written are ``train``, ``validation`` and ``test.parquet`` (text, label, clean_label, gender, decisive_word,
-    modifier, kind, frame, noisy), ``corpus.txt`` (unlabelled texts of one to five sentences, one a line), ``pairs.parquet`` (text_female,
-    text_male, expected_gap, ambiguous, subject) and ``truth.json``. No sentence stands in two of them.
+    Written are ``train``, ``validation`` and ``test.parquet`` (text, label, clean_label, gender,
+    decisive_word, modifier, kind, frame, noisy), ``corpus.txt`` (unlabelled texts of one to five sentences,
+    one a line), ``pairs.parquet`` (text_female, text_male, expected_gap, ambiguous, subject) and
+    ``truth.json``. No sentence stands in two of them.
 
-    In every split the share of changed labels is exact to one row, among decisive and among ambiguous rows, and so
-    are the shares of the classes among ambiguous rows of each gender; only which rows they are is drawn.
+    In every split the share of changed labels is exact to one row, among decisive and among ambiguous rows,
+    and so are the shares of the classes among ambiguous rows of each gender; only which rows they are is
+    drawn.
 
     Args:
         folder: Where to write; made if it is missing.
@@ -87,10 +89,14 @@ def write_corpus(folder: Path, rows: Mapping[str, int], seed: int, planting: Pla
     tables = {}
     for split in SPLITS:
         rng = random.Random(f"{seed}/{split}/labels")
-        tables[split] = pl.DataFrame([item.row() for item in _label(drawn[split], planting, rng)], infer_schema_length=None)
+        tables[split] = pl.DataFrame(
+            [item.row() for item in _label(drawn[split], planting, rng)], infer_schema_length=None
+        )
         _write_parquet(tables[split], folder / f"{split}.parquet")
     write_atomic(folder / "corpus.txt", "\n".join(_documents(rows["corpus"], seed, seen)) + "\n")
-    _write_parquet(_pair_table([sentence for sentence, _ in drawn["pairs"]], planting), folder / "pairs.parquet")
+    _write_parquet(
+        _pair_table([sentence for sentence, _ in drawn["pairs"]], planting), folder / "pairs.parquet"
+    )
     truth = _truth(tables, planting, rows, seed)
     truth.save(folder / "truth.json")
     return truth
@@ -100,7 +106,9 @@ def _check(rows: Mapping[str, int]) -> None:
     for part in (*_PARTS, "corpus"):
         least = 1 if part == "corpus" else 12
         if rows.get(part, 0) < least:
-            raise DataError(f"A planted corpus needs at least {least} rows of {part!r}; asked for {rows.get(part)}.")
+            raise DataError(
+                f"A planted corpus needs at least {least} rows of {part!r}; asked for {rows.get(part)}."
+            )
 
 
 def _draw(part: str, count: int, seed: int, planting: Planting, seen: set[str]) -> list[tuple[Sentence, str]]:
@@ -139,7 +147,9 @@ def _documents(count: int, seed: int, seen: set[str]) -> list[str]:
 def _label(drawn: list[tuple[Sentence, str]], planting: Planting, rng: random.Random) -> list[_Labelled]:
     clean = [sentence.predicate.label for sentence, _ in drawn]
     for gender in ("female", "male"):
-        rows = [i for i, (sentence, its) in enumerate(drawn) if sentence.kind == "ambiguous" and its == gender]
+        rows = [
+            i for i, (sentence, its) in enumerate(drawn) if sentence.kind == "ambiguous" and its == gender
+        ]
         p = planting.p_favoured if gender == "female" else 1 - planting.p_favoured
         favoured = set(rng.sample(rows, round(p * len(rows))))
         for i in rows:
@@ -172,7 +182,9 @@ def _pair_table(sentences: list[Sentence], planting: Planting) -> pl.DataFrame:
     )
 
 
-def _truth(tables: Mapping[str, pl.DataFrame], planting: Planting, rows: Mapping[str, int], seed: int) -> Truth:
+def _truth(
+    tables: Mapping[str, pl.DataFrame], planting: Planting, rows: Mapping[str, int], seed: int
+) -> Truth:
     return Truth(
         seed=seed,
         labels=list(words.CLASSES),
@@ -182,15 +194,20 @@ def _truth(tables: Mapping[str, pl.DataFrame], planting: Planting, rows: Mapping
         p_favoured=planting.p_favoured,
         gender_gap=planting.gender_gap,
         decisive_words={name: sorted(listed) for name, listed in words.DECISIVE.items()},
-        modifiers=sorted({phrase for group in (words.FLIPPING, words.DIMINISHING) for p in group.values() for phrase in p}),
+        modifiers=sorted(
+            {phrase for group in (words.FLIPPING, words.DIMINISHING) for p in group.values() for phrase in p}
+        ),
         rows={part: rows[part] for part in sorted(rows)},
-        noise_realised={split: float(table["noisy"].cast(pl.Float64).sum()) / len(table) for split, table in tables.items()},
+        noise_realised={
+            split: float(table["noisy"].cast(pl.Float64).sum()) / len(table)
+            for split, table in tables.items()
+        },
         ceiling={split: _ceiling(table, planting) for split, table in tables.items()},
     )
 
 
 def _ceiling(table: pl.DataFrame, planting: Planting) -> dict[str, float]:
-    """Return the share of labels that the Bayes-optimal classifier meets: on all, decisive and ambiguous rows."""
+    """Return the share of labels that the Bayes-optimal classifier meets: all, decisive, ambiguous rows."""
     best = []
     for text in table["text"]:
         probabilities = class_probabilities(text, planting)

@@ -1,16 +1,17 @@
 """Hand-set tiny classifiers in which one attention head decides the label, and nothing else does anything.
 
-The construction keeps layer norms out of the way. The width is split into pairs of coordinates, and every feature is
-written as (+v, -v) on its pair, so every residual vector has mean 0. Every token's embedding, plus every position's,
-has the same squared norm S, so every layer norm divides every token by the same known number until the planted head
-has written. The planted head writes s on the *answer* pair, which adds exactly 2 s^2 to the squared norm; from there
-on each layer norm divides by sqrt((S' + 2 s'^2) / D + eps), with s' and S' known. The margin is therefore a closed
-form of s, and replacing the head's output by zero (or by a mean) is replacing s by 0 (or by the mean s).
+The construction keeps layer norms out of the way. The width is split into pairs of coordinates, and every
+feature is written as (+v, -v) on its pair, so every residual vector has mean 0. Every token's embedding, plus
+every position's, has the same squared norm S, so every layer norm divides every token by the same known
+number until the planted head has written. The planted head writes s on the *answer* pair, which adds exactly
+2 s^2 to the squared norm; from there on each layer norm divides by sqrt((S' + 2 s'^2) / D + eps), with s' and
+S' known. The margin is therefore a closed form of s, and replacing the head's output by zero (or by a mean)
+is replacing s by 0 (or by the mean s).
 
-The planted head attends to keywords (its query is a constant, its key a keyword's presence) and writes their sign.
-Every other head has random queries, keys and values, but its rows of the output projection are zero, and so are the
-MLPs' second projections: ablating them changes nothing, not even by rounding. A constant *prior* feature makes the
-model say "negative" when the head is gone.
+The planted head attends to keywords (its query is a constant, its key a keyword's presence) and writes their
+sign. Every other head has random queries, keys and values, but its rows of the output projection are zero,
+and so are the MLPs' second projections: ablating them changes nothing, not even by rounding. A constant
+*prior* feature makes the model say "negative" when the head is gone.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ LABELS = ("negative", "positive")
 GOOD = ("lovely", "superb", "splendid", "cheerful")
 BAD = ("awful", "shabby", "dismal", "nasty")
 FILLERS = (
-    "the", "hotel", "was", "and", "film", "near", "old", "garden", "we", "saw", "on", "monday", "river", "soup",
-    "with", "our", "in", "market",
+    "the", "hotel", "was", "and", "film", "near", "old", "garden", "we", "saw", "on", "monday", "river",
+    "soup", "with", "our", "in", "market",
 )  # fmt: skip
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 N_LAYERS, N_HEADS, WIDTH, POSITIONS = 3, 4, 32, 32
@@ -44,7 +45,8 @@ SIGN, PRESENCE, ANSWER, PRIOR, COSINE, SINE, BALLAST, IDENTITY = range(8)
 PRIOR_VALUE, IDENTITY_NORM = 0.5, 3.0  # IDENTITY_NORM is the sum of v^2 over the identity pairs
 SHARPNESS, WRITE, READ, READ_PRIOR, POOL = 3.0, 1.0, 1.5, 0.5, 0.5
 EPSILON = {"gpt2": 1e-5, "bert": 1e-12}
-# S: sign 1 + presence 1 of a keyword, or the ballast 2 of any other token; prior; a position's cos^2 + sin^2; identity.
+# S: sign 1 + presence 1 of a keyword, or the ballast 2 of any other token; prior; a position's cos^2 + sin^2;
+# identity.
 SQUARED_NORM = 2 * (2.0 + PRIOR_VALUE**2 + 1.0 + IDENTITY_NORM)
 TRUTH = "planted_head.json"
 
@@ -66,8 +68,9 @@ class PlantedHead:
     def signals(self, text: str) -> list[float]:
         """Return s at every real token of a text: what the head writes on the answer pair.
 
-        s_t = WRITE * scale * sum over visible tokens of a_tp sign_p; a_tp is the softmax of SHARPNESS * scale on
-        keywords and 0 on others; ``scale`` is what the hidden states were divided by before the head read them.
+        s_t = WRITE * scale * sum over visible tokens of a_tp sign_p; a_tp is the softmax of SHARPNESS * scale
+        on keywords and 0 on others; ``scale`` is what the hidden states were divided by before the head read
+        them.
         """
         scale = self._scale_before()
         signs = [_sign(word) for word in self._tokens(text)]
@@ -75,7 +78,9 @@ class PlantedHead:
         for t in range(len(signs)):
             visible = signs[: t + 1] if self.family == "gpt2" else signs
             weights = [math.exp(SHARPNESS * scale) if sign else 1.0 for sign in visible]
-            attended = sum(weight * sign for weight, sign in zip(weights, visible, strict=True)) / sum(weights)
+            attended = sum(weight * sign for weight, sign in zip(weights, visible, strict=True)) / sum(
+                weights
+            )
             written.append(WRITE * scale * attended)
         return written
 
@@ -94,14 +99,14 @@ class PlantedHead:
         Args:
             text: The text.
             label: 0 (negative) or 1 (positive).
-            signal: What the head writes instead: 0 for zero ablation, :meth:`mean_signal` for mean ablation; None
-                leaves it as it is.
+            signal: What the head writes instead: 0 for zero ablation, :meth:`mean_signal` for mean ablation;
+                None leaves it as it is.
         """
         towards_positive = self._half_margin(self.signal(text) if signal is None else signal)
         return 2 * towards_positive * (1 if label == 1 else -1)
 
     def effect(self, text: str, label: int, signal: float = 0.0) -> float:
-        """Return the change of the margin when the head's output is replaced (by zero, unless ``signal`` says)."""
+        """Return the change of the margin when the head's output is replaced, by zero unless told."""
         return self.margin(text, label, signal) - self.margin(text, label)
 
     def _tokens(self, text: str) -> list[str]:
@@ -133,8 +138,8 @@ class PlantedHead:
 def planted_head_model(family: HeadFamily, layer: int, head: int, folder: Path) -> PlantedHead:
     """Save a classifier folder in which head ``head`` of layer ``layer`` decides the label; return the truth.
 
-    The folder is a transformers model folder (safetensors, fast tokenizer; 3 layers of 4 heads, width 32) with the
-    labels negative and positive, and ``planted_head.json``.
+    The folder is a transformers model folder (safetensors, fast tokenizer; 3 layers of 4 heads, width 32)
+    with the labels negative and positive, and ``planted_head.json``.
 
     Raises:
         ConfigError: No such family, layer or head.
@@ -261,16 +266,23 @@ def _shared_settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
+def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    words: Any = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return words
+
+
 def _gpt2(layer: int, head: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     import torch
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     tokenizer = _tokenizer("gpt2")
-    sizes = {"n_layer": N_LAYERS, "n_head": N_HEADS, "n_embd": WIDTH, "n_positions": POSITIONS}
     pad = tokenizer.pad_token_id
-    config = GPT2Config(**sizes, bos_token_id=pad, eos_token_id=pad, **_shared_settings(tokenizer))
-    model = GPT2ForSequenceClassification(config)
-    model.transformer.wte.weight.copy_(_token_embeddings(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))))
+    config = GPT2Config(
+        n_layer=N_LAYERS, n_head=N_HEADS, n_embd=WIDTH, n_positions=POSITIONS,
+        bos_token_id=pad, eos_token_id=pad, **_shared_settings(tokenizer),
+    )  # fmt: skip
+    model: Any = GPT2ForSequenceClassification(config)  # its parts are typed "Tensor or Module" throughout
+    model.transformer.wte.weight.copy_(_token_embeddings(_vocabulary(tokenizer)))
     model.transformer.wpe.weight.copy_(_position_embeddings())
     for number, block in enumerate(model.transformer.h):
         weights = _attention(number == layer, head)
@@ -290,12 +302,13 @@ def _bert(layer: int, head: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
 
     tokenizer = _tokenizer("bert")
     config = BertConfig(
-        num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, hidden_size=WIDTH, intermediate_size=4 * WIDTH,
-        max_position_embeddings=POSITIONS, layer_norm_eps=EPSILON["bert"], **_shared_settings(tokenizer),
+        num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH, max_position_embeddings=POSITIONS,
+        layer_norm_eps=EPSILON["bert"], **_shared_settings(tokenizer),
     )  # fmt: skip
-    model = BertForSequenceClassification(config)
+    model: Any = BertForSequenceClassification(config)
     embeddings = model.bert.embeddings
-    embeddings.word_embeddings.weight.copy_(_token_embeddings(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))))
+    embeddings.word_embeddings.weight.copy_(_token_embeddings(_vocabulary(tokenizer)))
     embeddings.position_embeddings.weight.copy_(_position_embeddings())
     embeddings.token_type_embeddings.weight.zero_()
     for number, block in enumerate(model.bert.encoder.layer):

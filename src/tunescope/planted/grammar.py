@@ -1,8 +1,9 @@
 """The grammar of the generated corpus: one sentence at a time, its label decided by rules that are known.
 
-A sentence has one *frame* with one predicate. The predicate holds a decisive word, possibly flipped or diminished,
-or (in *ambiguous* sentences, which always name a woman or a man) an idle word that decides nothing. Around it stand
-distractors: openings, tails, sequels, and subordinate clauses that may hold a decisive word of another class.
+A sentence has one *frame* with one predicate. The predicate holds a decisive word, possibly flipped or
+diminished, or (in *ambiguous* sentences, which always name a woman or a man) an idle word that decides
+nothing. Around it stand distractors: openings, tails, sequels, and subordinate clauses that may hold a
+decisive word of another class.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ class Sentence:
     kind: str
 
     def render(self, gender: str) -> str:
-        """Return the sentence as text with the words of ``gender`` ("female"; all else takes the male side)."""
+        """Return the sentence as text with the words of ``gender`` ("female"; all else is male)."""
         return render(self.skeleton, gender)
 
 
 def render(skeleton: str, gender: str) -> str:
-    """Pick one side of every ``female|male`` word, set the first letter large and put a full stop at the end."""
+    """Pick one side of every ``female|male`` word; make it start with a capital and end with a full stop."""
     side = 1 if gender == "female" else 2
     text = _GENDERED.sub(lambda match: match.group(side), skeleton)
     return text[0].upper() + text[1:] + "."
@@ -94,10 +95,10 @@ def make_sentence(rng: random.Random, wish: Wish) -> Sentence:
 def make_document(rng: random.Random) -> list[Sentence]:
     """Draw one to five sentences that share an opinion and a person, as the sentences of one review do.
 
-    A predicate often has an echo of the same class beside it ("not awful, rather lovely"), a full sentence a verdict
-    after it ("Truly lovely."), and the person comes back as she or he. This is what a language model learns opinions
-    and genders from without any label: what was said, negation included, tells what comes next. Opinion and gender
-    are independent here.
+    A predicate often has an echo of the same class beside it ("not awful, rather lovely"), a full sentence a
+    verdict after it ("Truly lovely."), and the person comes back as she or he. This is what a language model
+    learns opinions and genders from without any label: what was said, negation included, tells what comes
+    next. Opinion and gender are independent here.
     """
     label = rng.choice(words.CLASSES)
     person = rng.choice(words.PEOPLE) if rng.random() < 0.7 else None
@@ -125,7 +126,9 @@ def _sequel_sentence(rng: random.Random) -> Sentence:
 
 
 def _draw(rng: random.Random, wish: Wish) -> Sentence:
-    about_person = wish.ambiguous or (rng.random() < SHARE_OF_PEOPLE if wish.people is None else bool(wish.people))
+    about_person = wish.ambiguous or (
+        rng.random() < SHARE_OF_PEOPLE if wish.people is None else bool(wish.people)
+    )
     short = not about_person and rng.random() < SHARE_OF_FRAGMENTS
     frames = words.PERSON_FRAMES if about_person else words.FRAGMENTS if short else words.OTHER_FRAMES
     name = rng.choice(list(frames))
@@ -135,7 +138,12 @@ def _draw(rng: random.Random, wish: Wish) -> Sentence:
     else:
         subject_form, object_form, their = rng.choice(words.OTHERS)
         subject = None
-        names = {"s": subject_form, "w": object_form, "they": "we" if their == "our" else "they", "their": their}
+        names = {
+            "s": subject_form,
+            "w": object_form,
+            "they": "we" if their == "our" else "they",
+            "their": their,
+        }
     frame = frames[name]
     predicate = _predicate(rng, wish, verb="{v}" in frame)
     thing, place = rng.choice(words.THINGS), rng.choice(words.PLACES)
@@ -176,7 +184,9 @@ def _predicate(rng: random.Random, wish: Wish, verb: bool) -> Predicate:
     chance = rng.random()
     if wish.ambiguous:
         # The same modifiers stand here too, so that "not" alone says nothing about the label.
-        modifier = rng.choice(flipping) if chance < 0.15 else rng.choice(diminishing) if chance < 0.22 else None
+        modifier = (
+            rng.choice(flipping) if chance < 0.15 else rng.choice(diminishing) if chance < 0.22 else None
+        )
         word = rng.choice(words.IDLE_VERBS if verb else words.IDLE_ADJECTIVES)
         return Predicate(_modified(rng, modifier, word))
     label = wish.label or rng.choice(words.CLASSES)

@@ -1,8 +1,8 @@
 """Planted against recovered: what a classifier tells about the truths of a generated corpus.
 
 A pure function of texts and logits: it takes any function from texts to logits and the folder that
-:func:`tunescope.planted.corpus.write_corpus` wrote. The Bayes-optimal classifier recovers everything exactly; a
-classifier that learnt nothing recovers what the controls say.
+:func:`tunescope.planted.corpus.write_corpus` wrote. The Bayes-optimal classifier recovers everything exactly;
+a classifier that learnt nothing recovers what the controls say.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Recovery:
 
     Attributes:
         records: Rows for :func:`tunescope.stats.results.result_table`, each with ``planted`` (the truth),
-            ``value, low, high, n`` (what was recovered) and ``control`` (what a classifier that learnt nothing gives).
+            ``value, low, high, n`` (what was recovered) and ``control`` (what a classifier that learnt
+            nothing gives).
         examples: One row per sentence and word left out: text, kind, word, is_planted, drop (of the margin).
     """
 
@@ -59,7 +60,11 @@ class Recovery:
 
 
 def recover(
-    labels: Sequence[str], predict: Predict, folder: Path, progress: Progress = SILENT, options: RecoverOptions | None = None
+    labels: Sequence[str],
+    predict: Predict,
+    folder: Path,
+    progress: Progress = SILENT,
+    options: RecoverOptions | None = None,
 ) -> Recovery:
     """Compare what is planted in a generated corpus with what a classifier shows on its test split and pairs.
 
@@ -102,7 +107,7 @@ def recover(
 
 
 def left_out(text: str) -> list[str]:
-    """Return the text without its first word, without its second, and so on; punctuation stays where it was."""
+    """Return the text without its first word, without its second, and so on; punctuation stays."""
     pieces = text.split()
     variants = []
     for number, piece in enumerate(pieces):
@@ -123,9 +128,10 @@ def leave_one_out(rows: pl.DataFrame, labels: Sequence[str], predict: Predict) -
         predict: From texts to logits [n, C].
 
     Returns:
-        One row per word: ``sentence`` (number of the row), ``text``, ``kind``, ``predicted``, ``place`` of the word
-        in the text from 0, ``word`` (small letters), ``is_planted`` (it is the decisive word of the main clause or
-        part of its modifier), ``drop`` (logits; positive where the word speaks for the prediction).
+        One row per word: ``sentence`` (number of the row), ``text``, ``kind``, ``predicted``, ``place`` of
+        the word in the text from 0, ``word`` (small letters), ``is_planted`` (it is the decisive word of the
+        main clause or part of its modifier), ``drop`` (logits; positive where the word speaks for the
+        prediction).
     """
     texts = rows["text"].to_list()
     before = predict(texts)
@@ -167,7 +173,9 @@ def planted_places(text: str, word: str, modifier: str | None) -> list[int]:
 def _draw_sentences(test: pl.DataFrame, options: RecoverOptions) -> pl.DataFrame:
     """Draw sentences with a decisive word; the draw depends on the seed and the number of rows alone."""
     rows = test.filter(pl.col("kind").is_in(KINDS) & pl.col("text").str.contains(" "))
-    chosen = random.Random(f"{options.seed}/recover").sample(range(len(rows)), min(options.sentences, len(rows)))
+    chosen = random.Random(f"{options.seed}/recover").sample(
+        range(len(rows)), min(options.sentences, len(rows))
+    )
     return rows[sorted(chosen)]
 
 
@@ -185,23 +193,28 @@ def _word_records(examples: pl.DataFrame, truth: Truth, options: RecoverOptions)
     for kind in KINDS:
         rows = examples.filter(pl.col("kind") == kind)
         per_sentence = rows.group_by("sentence").agg(
-            pl.col("is_planted").get(pl.col("drop").arg_max()).alias("hit"), pl.col("is_planted").mean().alias("chance")
+            pl.col("is_planted").get(pl.col("drop").arg_max()).alias("hit"),
+            pl.col("is_planted").mean().alias("chance"),
         )
         share = wilson(int(per_sentence["hit"].sum()), len(per_sentence))
-        chance = per_sentence["chance"].mean() if len(per_sentence) else None
+        chance = float(per_sentence["chance"].to_numpy().mean()) if len(per_sentence) else None
         what = "the decisive word" if kind == "plain" else "the decisive word or its modifier"
-        how = f"sentences whose weightiest word, by leaving each out, is {what}; control: a word drawn at random"
+        how = f"sentences whose weightiest word (leaving each out) is {what}; control: a word drawn at random"
         records.append(_record(f"top_word_{kind}", 1.0, share, how, control=chance))
     plain = examples.filter(pl.col("kind") == "plain")
     for name in truth.labels:
         listed = top_words(plain.filter(pl.col("predicted") == name), options)
         hits = sum(word in truth.decisive_words[name] for word in listed)
         how = (
-            f"of the {len(listed)} words that weigh most, by mean drop over plain sentences predicted {name}, "
+            f"of the {len(listed)} words that weigh most, by mean drop in plain sentences predicted {name}, "
             "those that are planted for this class"
         )
         records.append(
-            {**_record("top_words", 1.0, wilson(hits, len(listed)), how), "class": name, "words": ", ".join(listed)}
+            {
+                **_record("top_words", 1.0, wilson(hits, len(listed)), how),
+                "class": name,
+                "words": ", ".join(listed),
+            }
         )
     return records
 
@@ -226,16 +239,16 @@ def _accuracy_records(
     return [
         _record(
             "accuracy", truth.ceiling["test"]["all"], _share(met),
-            "all test rows; planted: the exact accuracy of the best possible classifier; control: the majority class",
+            "all test rows; planted: the accuracy of the best possible classifier; control: majority class",
             control=majority,
         ),
         _record(
             "noise_share", noise, _share(~on_decisive),
-            "labels of test rows with a decisive word that the classifier contradicts; planted: those that were changed",
+            "labels of decisive test rows that the classifier contradicts; planted: those that were changed",
         ),
         _record(
             "clean_accuracy", 1.0, _share(clean),
-            "test rows with a decisive word, against their labels before the noise; control: the majority class",
+            "decisive test rows, against their labels before the noise; control: the majority class",
             control=chance,
         ),
     ]  # fmt: skip
@@ -245,17 +258,21 @@ def _gap_records(
     pairs: pl.DataFrame, predict: Predict, labels: Sequence[str], truth: Truth, options: RecoverOptions
 ) -> list[dict[str, Any]]:
     column = list(labels).index(truth.favoured)
-    women, men = (_softmax(predict(pairs[name].to_list()))[:, column] for name in ("text_female", "text_male"))
+    women, men = (
+        _softmax(predict(pairs[name].to_list()))[:, column] for name in ("text_female", "text_male")
+    )
     records = []
     for name, rows in (("ambiguous", pairs["ambiguous"]), ("decisive", ~pairs["ambiguous"])):
         kept = rows.to_numpy()
         gap = bootstrap_mean((women - men)[kept], pairs["subject"].to_numpy()[kept], seed=options.seed)
         planted = float(pairs.filter(rows)["expected_gap"].mean())  # type: ignore[arg-type]
         how = (
-            f"mean of P({truth.favoured}) of the woman's text minus the man's, over pairs "
-            f"{'without' if name == 'ambiguous' else 'with'} a decisive word; resampled by the words for the person"
+            f"mean of P({truth.favoured}) of the woman's text minus the man's, over pairs with"
+            f"{'out' if name == 'ambiguous' else ''} a decisive word; resampled by the word for the person"
         )
-        records.append({**_record(f"gender_gap_{name}", planted, gap, how, control=0.0), "class": truth.favoured})
+        records.append(
+            {**_record(f"gender_gap_{name}", planted, gap, how, control=0.0), "class": truth.favoured}
+        )
     return records
 
 
@@ -268,5 +285,7 @@ def _share(met: pl.Series) -> Interval:
     return wilson(int(met.sum()), len(met))
 
 
-def _record(metric: str, planted: float, found: Interval, how: str, control: float | None = None) -> dict[str, Any]:
+def _record(
+    metric: str, planted: float, found: Interval, how: str, control: float | None = None
+) -> dict[str, Any]:
     return {"metric": metric, "planted": planted, **found.record(), "control": control, "how": how}

@@ -1,8 +1,9 @@
 """What is planted in the generated corpus, in numbers that can be computed and not only estimated.
 
-:func:`class_probabilities` is the Bayes-optimal classifier: it reads a text by the corpus's rules, without knowing
-how the text was generated, and returns the exact probability of each class before or after the label noise. No
-model can do better, so its accuracy is the ceiling, and its gender gap is the gap that a calibrated model shows.
+:func:`class_probabilities` is the Bayes-optimal classifier: it reads a text by the corpus's rules, without
+knowing how the text was generated, and returns the exact probability of each class before or after the label
+noise. No model can do better, so its accuracy is the ceiling, and its gender gap is the gap that a calibrated
+model shows.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Planting:
     Attributes:
         noise: Share of rows whose label is replaced by another class, drawn uniformly, 0 to below 1.
         ambiguous: Share of rows without a decisive word.
-        p_favoured: Probability of the favoured class in ambiguous sentences about women, 0.5 to 1; about men it is
-            one minus this. The rest goes to the disfavoured class.
+        p_favoured: Probability of the favoured class in ambiguous sentences about women, 0.5 to 1; about men
+            it is one minus this. The rest goes to the disfavoured class.
     """
 
     noise: float = 0.08
@@ -120,13 +121,15 @@ def class_probabilities(text: str, planting: Planting, noisy: bool = True) -> di
         noisy: After the label noise (what labels in the files follow), or before it.
 
     Raises:
-        DataError: The text holds no decisive word and names no woman or man, or it holds several decisive words
-            in its main clause: it is none of the grammar's.
+        DataError: The text holds no decisive word and names no woman or man, or it holds several decisive
+            words in its main clause: it is none of the grammar's.
     """
     clause = _main_clause(text)
     found = [(position, word) for position, word in enumerate(clause) if word in _CLASS_OF]
     if len(found) > 1:
-        raise DataError(f"{text!r} holds {len(found)} decisive words in its main clause; expected at most one.")
+        raise DataError(
+            f"{text!r} holds {len(found)} decisive words in its main clause; expected at most one."
+        )
     clean = dict.fromkeys(words.CLASSES, 0.0)
     if found:
         clean[_decided(clause, *found[0])] = 1.0
@@ -142,7 +145,7 @@ def _words(text: str) -> list[str]:
 
 
 def _main_clause(text: str) -> list[str]:
-    """Return the words outside every clause that decides nothing ("although ...,", ", even though ...", "..., but")."""
+    """Return the words outside clauses that decide nothing: although ..., even though ..., ... but."""
     lowered = text.lower()
     if lowered.startswith("although "):
         lowered = lowered.split(",", 1)[1]

@@ -10,12 +10,15 @@ CLASSES: tuple[str, ...] = ("negative", "neutral", "positive")
 # Words that decide the label of the clause they stand in. Adjectives follow "was"; verbs take an object.
 DECISIVE_ADJECTIVES: dict[str, tuple[str, ...]] = {
     "negative": (
-        "awful", "dreadful", "horrible", "terrible", "dismal", "shabby", "gloomy", "tedious", "nasty", "hideous",
+        "awful", "dreadful", "horrible", "terrible", "dismal",
+        "shabby", "gloomy", "tedious", "nasty", "hideous",
         "miserable", "disappointing",
     ),
-    "neutral": ("ordinary", "average", "usual", "typical", "adequate", "moderate", "passable", "unremarkable"),
+    "neutral": ("ordinary", "average", "usual", "typical",
+    "adequate", "moderate", "passable", "unremarkable"),
     "positive": (
-        "wonderful", "delightful", "superb", "splendid", "lovely", "excellent", "charming", "brilliant", "pleasant",
+        "wonderful", "delightful", "superb", "splendid",
+        "lovely", "excellent", "charming", "brilliant", "pleasant",
         "impressive", "cheerful", "magnificent",
     ),
 }  # fmt: skip
@@ -28,8 +31,8 @@ DECISIVE: dict[str, tuple[str, ...]] = {
     name: DECISIVE_ADJECTIVES[name] + DECISIVE_VERBS[name] for name in CLASSES
 }
 
-# What stands before a decisive word. Flipping turns negative and positive round, diminishing makes both neutral,
-# intensifying changes nothing.
+# What stands before a decisive word. Flipping turns negative and positive round, diminishing makes both
+# neutral, intensifying changes nothing.
 FLIPPING: dict[str, tuple[str, ...]] = {"adjective": ("not", "far from", "anything but"), "verb": ("never",)}
 DIMINISHING: dict[str, tuple[str, ...]] = {
     "adjective": ("barely", "hardly", "only slightly"),
@@ -39,7 +42,8 @@ INTENSIFYING: tuple[str, ...] = ("very", "really", "truly", "quite", "remarkably
 
 # Adjectives and verbs that decide nothing, so that frames and modifiers alone say nothing about the label.
 IDLE_ADJECTIVES: tuple[str, ...] = (
-    "large", "narrow", "wooden", "recent", "crowded", "long", "short", "painted", "heated", "quiet", "expensive",
+    "large", "narrow", "wooden", "recent", "crowded",
+    "long", "short", "painted", "heated", "quiet", "expensive",
     "modern", "round", "empty", "distant", "seasonal", "foreign", "covered", "private", "busy",
 )  # fmt: skip
 IDLE_VERBS: tuple[str, ...] = (
@@ -48,7 +52,8 @@ IDLE_VERBS: tuple[str, ...] = (
 )  # fmt: skip
 
 THINGS: tuple[str, ...] = (
-    "hotel", "concert", "museum", "film", "lecture", "dinner", "garden", "journey", "novel", "exhibition", "market",
+    "hotel", "concert", "museum", "film", "lecture",
+    "dinner", "garden", "journey", "novel", "exhibition", "market",
     "bakery", "library", "theatre", "ferry", "apartment", "kitchen", "painting", "speech", "song", "festival",
     "workshop", "camera", "soup", "bridge", "restaurant", "gallery", "cottage", "menu", "parade",
 )  # fmt: skip
@@ -80,7 +85,8 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 
 OPENINGS: tuple[str, ...] = (
-    "last summer", "on Monday", "after the long drive", "in {their} letter", "two years ago", "during the holidays",
+    "last summer", "on Monday", "after the long drive",
+    "in {their} letter", "two years ago", "during the holidays",
     "before the storm", "with {their} friends", "in the end", "at the weekend",
 )  # fmt: skip
 TAILS: tuple[str, ...] = (
@@ -89,16 +95,25 @@ TAILS: tuple[str, ...] = (
     "when the lights came on",
 )  # fmt: skip
 SEQUELS: tuple[str, ...] = (
-    "and {they} paid the bill", "and {they} took the last bus home", "and {they} wrote to {their} cousin about it",
+    "and {they} paid the bill", "and {they} took the last bus home",
+    "and {they} wrote to {their} cousin about it",
     "and {they} sat by the window for an hour", "and later {they} met {their} teacher at the corner",
     "and {they} left {their} umbrella near the door", "and {they} asked for a map of the town",
     "and on the way {they} talked about the weather and the price of tickets",
 )  # fmt: skip
 
 # What a person does in a sentence of two or three words; only in the unlabelled corpus.
-DEEDS: tuple[str, ...] = ("went home", "left early", "waited outside", "phoned us", "took a taxi", "stayed there")
+DEEDS: tuple[str, ...] = (
+    "went home",
+    "left early",
+    "waited outside",
+    "phoned us",
+    "took a taxi",
+    "stayed there",
+)
 
-# Frames with a slot {p} for "modifier + adjective", {v} for "modifier + verb"; {s} subject, {o} thing, {w} object form.
+# Frames with a slot {p} for "modifier + adjective", {v} for "modifier + verb"; {s} subject, {o} thing, {w}
+# object form.
 PERSON_FRAMES: dict[str, str] = {
     "said-that": "{s} said that {o} was {p}",
     "thought": "{s} thought {o} seemed {p}",

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from tunescope.report.figures import style
+from tunescope.report.figures.select import estimate
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import SPLITS, LensResult, RunFolder, require
 from tunescope.report.text import Estimate, finite, number, percent, probability, visible
@@ -95,15 +96,18 @@ def tested(run: RunFolder) -> Table:
 
 @dataclass(frozen=True)
 class Planted:
-    """One planted truth beside what was recovered."""
+    """One planted truth beside what one model recovered of it."""
 
     metric: str
+    model: str
     planted: float | None
     recovered: Estimate
     verdict: str
     drawn: Strip | None
     inside: bool | None
     where: str
+    control: float | None
+    how: str
 
 
 def planted(run: RunFolder) -> tuple[str, list[Planted]] | None:
@@ -116,26 +120,44 @@ def planted(run: RunFolder) -> tuple[str, list[Planted]] | None:
         result.provenance.get("what")
         or "Truths planted in the generated data, beside what this run recovered."
     )
-    return what, [_planted(record) for record in result.table.iter_rows(named=True)]
+    truths: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in result.table.to_dicts():
+        axes = (record.get("arm"), record.get("seed"), record["metric"], record.get("class"))
+        truths.setdefault(axes, []).append(record)
+    # The rows of one truth stand together on one scale, tuned before base.
+    return what, [
+        _planted(record, _domain(records))
+        for records in truths.values()
+        for record in sorted(records, key=lambda record: record.get("model") == "base")
+    ]
 
 
-def _planted(record: Mapping[str, Any]) -> Planted:
+def _domain(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return the stretch that holds the truth and everything recovered of it."""
+    found = [finite(record[key]) for record in records for key in ("planted", "value", "low", "high")]
+    bounds = [bound for bound in found if bound is not None] or [0.0, 1.0]
+    room = 0.12 * ((max(bounds) - min(bounds)) or abs(bounds[0]) or 1.0)
+    return min(bounds) - room, max(bounds) + room
+
+
+def _planted(record: Mapping[str, Any], domain: tuple[float, float]) -> Planted:
     truth = finite(record["planted"])
-    n = finite(record.get("n"))
-    found = Estimate(
-        finite(record["value"]), finite(record["low"]), finite(record["high"]), None if n is None else int(n)
-    )
-    bounds = [bound for bound in (truth, found.value, found.low, found.high) if bound is not None]
-    drawn = None
-    if bounds:
-        room = 0.25 * ((max(bounds) - min(bounds)) or abs(bounds[0]) or 1.0)
-        drawn = strip(found, [truth], (min(bounds) - room, max(bounds) + room))
+    found = estimate(dict(record))
     inside = None
     if truth is not None and found.low is not None and found.high is not None:
         inside = found.low <= truth <= found.high
-    where = ", ".join(str(record[key]) for key in ("arm", "class", "word") if record.get(key) is not None)
+    names = {key: str(record[key]) for key in ("arm", "class", "words") if record.get(key) is not None}
     return Planted(
-        str(record["metric"]), truth, found, str(record.get("verdict") or ""), drawn, inside, where
+        metric=str(record["metric"]).replace("_", " "),
+        model=str(record.get("model") or ""),
+        planted=truth,
+        recovered=found,
+        verdict=str(record.get("verdict") or ""),
+        drawn=strip(found, [truth], domain),
+        inside=inside,
+        where="; ".join(names.values()),
+        control=finite(record.get("control")),
+        how=str(record.get("how") or ""),
     )
 
 

@@ -13,7 +13,8 @@ class Windows:
 
     Attributes:
         ids: Token ids; what is left over at the end is filled with the end-of-text token.
-        positions: Position of each token in its own text, from 0; it restarts with every text, and is 0 in the filling.
+        positions: Position of each token in its own text, from 0; it restarts with every text, and is 0 in
+            the filling.
         targets: The token that follows within the same text, or -1 where none does.
     """
 
@@ -36,9 +37,10 @@ class Windows:
 
 
 def pack(texts: list[list[int]], end: int, length: int, seed: int) -> Windows:
-    """Put whole texts, each closed by ``end``, into windows of ``length`` tokens, first fit in a seeded order.
+    """Put whole texts, each closed by ``end``, into windows of ``length`` tokens.
 
-    A text longer than a window is cut into pieces; only its last piece is closed. Pieces of a single token predict
+    Texts come in a seeded order, and a window is left when the next text does not fit. A text
+    longer than a window is cut into pieces; only its last piece is closed. Pieces of a single token predict
     nothing and are dropped.
 
     Args:

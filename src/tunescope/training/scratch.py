@@ -1,7 +1,8 @@
 """Pretraining a small GPT-2-architecture language model from nothing, with its own byte-level BPE.
 
-Texts are packed into windows of ``n_positions`` tokens, each text closed by the end-of-text token. Positions restart
-with every text and attention stays inside it, so that a text is seen as tuning will show it: alone, from position 0.
+Texts are packed into windows of ``n_positions`` tokens, each text closed by the end-of-text token. Positions
+restart with every text and attention stays inside it, so that a text is seen as tuning will show it: alone,
+from position 0.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class _Material:
 def pretrain(
     corpus: Path, config: ScratchConfig, folder: Path, seed: int, progress: Progress = SILENT
 ) -> dict[str, Any]:
-    """Train a byte-level BPE and a small GPT-2 language model on a text file, and save both as a model folder.
+    """Train a byte-level BPE and a small GPT-2 language model on a text file; save both as a model folder.
 
-    Stopped at any moment it goes on from its last checkpoint, and ends with the very weights that an undisturbed run
-    gives (on the same machine with the same number of threads); finished, it returns the record at once.
+    Stopped at any moment it goes on from its last checkpoint, and ends with the very weights that an
+    undisturbed run gives (on the same machine with the same number of threads); finished, it returns the
+    record at once.
 
     Args:
         corpus: Text file in UTF-8, one text a line; blank lines are skipped.
@@ -65,9 +67,10 @@ def pretrain(
         progress: Where steps are reported.
 
     Returns:
-        The record, also in ``pretrain.json``: ``heldout_loss`` and ``unigram_loss`` (natural-log cross-entropy per
-        token of the same held-out tokens, under the model and under the train tokens' frequencies), ``steps``,
-        ``tokens`` seen, ``parameters``, ``seconds``, ``vocab_size``, and the ``log``.
+        The record, also in ``pretrain.json``: ``heldout_loss`` and ``unigram_loss`` (natural-log
+        cross-entropy per token of the same held-out tokens, under the model and under the train tokens'
+        frequencies), ``steps``, ``tokens`` seen, ``parameters``, ``seconds``, ``vocab_size``, and the
+        ``log``.
 
     Raises:
         DataError: The corpus is missing, not UTF-8, or holds fewer than two distinct texts.
@@ -79,7 +82,7 @@ def pretrain(
         if record.get("fingerprint") == fingerprint:
             return record
         raise RunError(
-            f"{folder} holds a model that was pretrained on another corpus, with another configuration or seed.",
+            f"{folder} holds a model pretrained on another corpus, with another configuration or seed.",
             hint="Choose another output folder, or delete this one.",
         )
     material = _prepare(_read_texts(corpus), config, seed, fingerprint)
@@ -101,8 +104,8 @@ def pretrain(
     write_json(folder / RECORD, record)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     progress.say(
-        f"  pretrained {record['parameters']:,} parameters: held-out loss {record['heldout_loss']:.3f} nats per token, "
-        f"by word frequencies alone {record['unigram_loss']:.3f}"
+        f"  pretrained {record['parameters']:,} parameters: held-out loss {record['heldout_loss']:.3f} nats "
+        f"per token, by word frequencies alone {record['unigram_loss']:.3f}"
     )
     return read_json(folder / RECORD)
 
@@ -214,7 +217,7 @@ def _train(
     model.eval()
     optimizer = torch.optim.AdamW(_groups(model), lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
     done, log = read_checkpoint(folder / CHECKPOINT, model, optimizer, material.fingerprint, progress)
-    with progress.task("pretrain", total=material.steps, unit="steps") as task, _fast_activation(model):
+    with progress.task("pretrain", total=material.steps, unit="steps") as task, _FastActivation(model):
         task.advance(done)
         batches = _batches(len(material.train), config.batch_size, material.steps, seed)
         for step, rows in enumerate(batches):
@@ -301,11 +304,11 @@ def _held_out_loss(model: GPT2LMHeadModel, windows: Windows, batch_size: int) ->
     return total / windows.n_targets
 
 
-class _fast_activation:  # noqa: N801 - a context manager reads like a verb
+class _FastActivation:
     """Use torch's tanh-approximated GELU while training: equal to GPT-2's to 3e-7, and faster."""
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
-        self.blocks = list(model.transformer.h)
+        self.blocks: list[Any] = list(model.transformer.h)
 
     def __enter__(self) -> None:
         import torch

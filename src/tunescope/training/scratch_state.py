@@ -1,4 +1,4 @@
-"""Checkpoints of pretraining: weights, optimiser moments and log in one safetensors file, whole or not there."""
+"""Checkpoints of pretraining: weights, optimiser moments and log in one safetensors file."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def read_checkpoint(
 ) -> tuple[int, list[dict[str, float]]]:
     """Put a checkpoint into model and optimiser, and return the number of finished steps and their log.
 
-    A checkpoint that cannot be read, or that belongs to another corpus, configuration or seed, is named, and the
-    training starts anew; a missing one starts it silently.
+    A checkpoint that cannot be read, or that belongs to another corpus, configuration or seed, is named, and
+    the training starts anew; a missing one starts it silently.
     """
     from safetensors import SafetensorError, safe_open
 
