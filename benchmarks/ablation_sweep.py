@@ -34,11 +34,19 @@ def classifier(folder: Path) -> Classifier:
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(1000)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     config = GPT2Config(
-        n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, n_positions=128, vocab_size=1000, num_labels=6, pad_token_id=0
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_embd=WIDTH,
+        n_positions=128,
+        vocab_size=1000,
+        num_labels=6,
+        pad_token_id=0,
     )
     with quiet_transformers():
         GPT2ForSequenceClassification(config).save_pretrained(folder)
-        PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", unk_token="w0").save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", unk_token="w0").save_pretrained(
+            folder
+        )
     return load(str(folder))
 
 
@@ -92,8 +100,12 @@ def main() -> None:
         size = min(slow, key=lambda key: slow[key][0])
         fast, logits = seconds(ours, model, tokens)
     gap = float(np.abs(logits - slow[size][1]).max())
-    print(f"{LAYERS} layers x {HEADS} heads, width {WIDTH}, {ROWS} rows, {tokens.lengths.sum()} tokens, {THREADS} threads")
-    print(f"naive, batches of {size}: {slow[size][0]:.2f} s; sweep: {fast:.2f} s; largest difference in a logit {gap:.1e}")
+    print(
+        f"{LAYERS} layers x {HEADS} heads, width {WIDTH}, {ROWS} rows, {tokens.lengths.sum()} tokens, {THREADS} threads"
+    )
+    print(
+        f"naive, batches of {size}: {slow[size][0]:.2f} s; sweep: {fast:.2f} s; largest difference in a logit {gap:.1e}"
+    )
     ratio = slow[size][0] / fast
     # Starting at the edited block leaves (L + 1) / 2 of L blocks to compute on average.
     limit = 2 * LAYERS / (LAYERS + 1)

@@ -26,7 +26,18 @@ LEVELS = {
     "init": 7, "study": 7, "compare": 7, "doctor": 7, "recipes": 7,
     "commands": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
-FREE = {"errors", "files", "folders", "fingerprints", "seeds", "progress", "device", "environment", "config", "runs"}
+FREE = {
+    "errors",
+    "files",
+    "folders",
+    "fingerprints",
+    "seeds",
+    "progress",
+    "device",
+    "environment",
+    "config",
+    "runs",
+}
 
 
 def part_of(path: Path) -> str:
@@ -85,7 +96,8 @@ def test_files_and_functions_fit_in_the_head(path):
 
 
 def test_help_answers_without_torch_and_quickly():
-    code = "import sys; import tunescope.cli; print([m for m in ('torch', 'transformers', 'polars', 'sklearn') if m in sys.modules])"
+    heavy = "('torch', 'transformers', 'polars', 'sklearn')"
+    code = f"import sys; import tunescope.cli; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
     start = time.monotonic()

@@ -31,21 +31,37 @@ TEXTS = [
 ]
 
 
-def byte_bpe(texts: list[str] = TEXTS, size: int = 320, special: str = "<|endoftext|>") -> PreTrainedTokenizerFast:
+def byte_bpe(
+    texts: list[str] = TEXTS, size: int = 320, special: str = "<|endoftext|>"
+) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[special], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=size,
+        special_tokens=[special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special, bos_token=special, unk_token=special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=special, bos_token=special, unk_token=special
+    )
 
 
 def word_piece(texts: list[str] = TEXTS, kind: str = "bert") -> PreTrainedTokenizerFast:
     words = sorted({word for text in texts for word in text.split()})
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if kind != "roberta" else ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate([*names, *words])}, unk_token=names[1] if kind != "roberta" else "<unk>"))
+    names = (
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        if kind != "roberta"
+        else ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    )
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            {w: i for i, w in enumerate([*names, *words])},
+            unk_token=names[1] if kind != "roberta" else "<unk>",
+        )
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     first, last = (names[0], names[2]) if kind == "roberta" else (names[2], names[3])
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -56,27 +72,62 @@ def word_piece(texts: list[str] = TEXTS, kind: str = "bert") -> PreTrainedTokeni
     pad = names[1] if kind == "roberta" else names[0]
     unk = names[3] if kind == "roberta" else names[1]
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=pad, unk_token=unk, cls_token=first, sep_token=last, mask_token=names[4]
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        unk_token=unk,
+        cls_token=first,
+        sep_token=last,
+        mask_token=names[4],
     )
 
 
 def tiny_folder(
-    kind: str, folder: Path, n_labels: int = 3, seed: int = 0, layers: int = 3, names: list[str] | None = None, scale: float = 0.3
+    kind: str,
+    folder: Path,
+    n_labels: int = 3,
+    seed: int = 0,
+    layers: int = 3,
+    names: list[str] | None = None,
+    scale: float = 0.3,
 ) -> Path:
     """Write a tiny randomly initialised classifier of one family; weights are large enough that things matter."""
     torch.manual_seed(seed)
     tokenizer = byte_bpe() if kind == "gpt2" else word_piece(kind=kind)
-    common = {"vocab_size": len(tokenizer) + 3, "num_labels": n_labels, "pad_token_id": tokenizer.pad_token_id, "initializer_range": scale}
+    common = {
+        "vocab_size": len(tokenizer) + 3,
+        "num_labels": n_labels,
+        "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": scale,
+    }
     if kind == "gpt2":
-        config = GPT2Config(n_layer=layers, n_head=4, n_embd=32, n_positions=64, bos_token_id=0, eos_token_id=0, **{**common, "pad_token_id": 0})
+        config = GPT2Config(
+            n_layer=layers,
+            n_head=4,
+            n_embd=32,
+            n_positions=64,
+            bos_token_id=0,
+            eos_token_id=0,
+            **{**common, "pad_token_id": 0},
+        )
         model = GPT2ForSequenceClassification(config)
     elif kind == "distilbert":
-        config = DistilBertConfig(n_layers=layers, n_heads=4, dim=32, hidden_dim=64, max_position_embeddings=64, **common)
+        config = DistilBertConfig(
+            n_layers=layers, n_heads=4, dim=32, hidden_dim=64, max_position_embeddings=64, **common
+        )
         model = DistilBertForSequenceClassification(config)
     else:
-        shape = {"num_hidden_layers": layers, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64}
+        shape = {
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+        }
         limit = 66 if kind == "roberta" else 64
-        cls = (RobertaConfig, RobertaForSequenceClassification) if kind == "roberta" else (BertConfig, BertForSequenceClassification)
+        cls = (
+            (RobertaConfig, RobertaForSequenceClassification)
+            if kind == "roberta"
+            else (BertConfig, BertForSequenceClassification)
+        )
         config = cls[0](max_position_embeddings=limit, **shape, **common)
         model = cls[1](config)
     if names:

@@ -167,7 +167,13 @@ def _subject(
     """Load one tuned checkpoint and its base, and measure both on the rows that are looked at."""
     base_for_adapter = request.base if Source(path).is_adapter else None
     tuned = verify(
-        load(path, labels=rows.labels, label_map=request.label_map or None, base=base_for_adapter, device=device)
+        load(
+            path,
+            labels=rows.labels,
+            label_map=request.label_map or None,
+            base=base_for_adapter,
+            device=device,
+        )
     )
     limit = request.data.max_length or tuned.max_length
     base = verify(
@@ -183,7 +189,9 @@ def _subject(
     record = _measure(request, subject, path, looked, progress)
     subject.learned = record.pop("learned")
     if subject.same_trunk:
-        record["notes"].append(f"{name}: every weight of the trunk equals the base's; tuning changed the head at most.")
+        record["notes"].append(
+            f"{name}: every weight of the trunk equals the base's; tuning changed the head at most."
+        )
     return subject, record
 
 
@@ -198,7 +206,9 @@ def _measure(
         table = predict(model, tokens, progress)
         logits = table.select([f"logit_{name}" for name in names]).to_numpy()
         known = tokens.labels >= 0
-        metrics = classification_metrics(tokens.labels[known], logits[known], names, "validation", request.seed)
+        metrics = classification_metrics(
+            tokens.labels[known], logits[known], names, "validation", request.seed
+        )
         numbers[which] = {record["metric"]: record for record in metrics if record["class"] is None}
         if which == "tuned":
             _write_arm(request, subject, metrics, table, tokens)
@@ -222,7 +232,11 @@ def _said(record: Mapping[str, Any]) -> str:
 
 
 def _write_arm(
-    request: CompareRequest, subject: Subject, metrics: list[dict[str, Any]], table: pl.DataFrame, tokens: Tokens
+    request: CompareRequest,
+    subject: Subject,
+    metrics: list[dict[str, Any]],
+    table: pl.DataFrame,
+    tokens: Tokens,
 ) -> None:
     folder = request.folder / "arms" / subject.arm / "seed-0"
     known = tokens.labels >= 0

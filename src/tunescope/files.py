@@ -77,9 +77,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing.", hint="Run the study again; it rebuilds what is missing.") from error
+        raise RunError(
+            f"{path} is missing.", hint="Run the study again; it rebuilds what is missing."
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not readable JSON ({error}).", hint="Run the study again; it rebuilds it.") from error
+        raise RunError(
+            f"{path} is not readable JSON ({error}).", hint="Run the study again; it rebuilds it."
+        ) from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version != FORMAT_VERSION:
         raise RunError(

@@ -18,7 +18,9 @@ SHARP = 0.10  # a relabelling that gains this much accuracy is worth a sentence
 
 def arm_names(paths: Sequence[str]) -> list[str]:
     """Return a short, unique, folder-safe name for every checkpoint, made from the end of its path."""
-    parts = [[part for part in re.split(r"[\\/]+", str(path)) if part not in ("", ".", "..")] for path in paths]
+    parts = [
+        [part for part in re.split(r"[\\/]+", str(path)) if part not in ("", ".", "..")] for path in paths
+    ]
     names: list[str] = []
     for own in parts:
         depth = 2 if own and re.fullmatch(r"model|checkpoint-\d+|seed-\d+", own[-1]) else 1
@@ -48,7 +50,11 @@ def logged_metrics(path: str) -> dict[str, Any] | None:
         evaluations = [entry for entry in history if "eval_loss" in entry]
         if evaluations:
             last = evaluations[-1]
-            kept = {k: v for k, v in last.items() if k.startswith("eval_") and not k.endswith(("runtime", "second"))}
+            kept = {
+                k: v
+                for k, v in last.items()
+                if k.startswith("eval_") and not k.endswith(("runtime", "second"))
+            }
             return {"step": last.get("step"), **kept}
     return None
 

@@ -46,7 +46,10 @@ class _LineTask:
         rate = self.done / elapsed
         left = (self.total - self.done) / rate if rate > 0 else float("nan")
         note = f", {left:.0f} s left" if self.done < self.total else f" in {elapsed:.1f} s"
-        print(f"  {self.name}: {self.done:.0f}/{self.total:.0f} {self.unit}, {rate:.1f}/s{note}", file=sys.stderr)
+        print(
+            f"  {self.name}: {self.done:.0f}/{self.total:.0f} {self.unit}, {rate:.1f}/s{note}",
+            file=sys.stderr,
+        )
 
     def finish(self) -> None:
         """Print the last line."""

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import FAMILIES, TEXTS, tiny_folder
 
-from tunescope.capture import Edit, Site, constant, editing, locate, read, reading, run_from, trace, verify, zero
+from tiny import FAMILIES, TEXTS, tiny_folder
+from tunescope.capture import (
+    Edit,
+    Site,
+    constant,
+    editing,
+    locate,
+    read,
+    reading,
+    run_from,
+    trace,
+    verify,
+    zero,
+)
 from tunescope.errors import EditError, SiteError
-from tunescope.models import load
 from tunescope.models import families as tables
+from tunescope.models import load
 
 
 @pytest.fixture(params=FAMILIES)
@@ -97,9 +109,12 @@ def test_nothing_is_left_behind_even_after_an_error(classifier):
     before = state(classifier)
     with torch.no_grad():
         clean = classifier(**inputs)
-        with pytest.raises(RuntimeError, match="on purpose"):
-            with editing(classifier, [zero(Site("mlp_out", 0))]), reading(classifier, [Site("attn_pattern", 0)], print_none):
-                raise RuntimeError("on purpose")
+        with (
+            pytest.raises(RuntimeError, match="on purpose"),
+            editing(classifier, [zero(Site("mlp_out", 0))]),
+            reading(classifier, [Site("attn_pattern", 0)], print_none),
+        ):
+            raise RuntimeError("on purpose")
         after = classifier(**inputs)
     hooks, training, weights = state(classifier)
     assert (hooks, training) == before[:2]
@@ -143,17 +158,26 @@ def test_bad_sites_and_edits_are_refused(classifier):
         Site.parse("head_out")
     with pytest.raises(SiteError, match="has no layer"):
         Site.parse("pooled[1]")
-    with pytest.raises(EditError, match="heads are 0 to 3"), editing(classifier, [zero(Site("head_z", 0), (4,))]):
+    with (
+        pytest.raises(EditError, match="heads are 0 to 3"),
+        editing(classifier, [zero(Site("head_z", 0), (4,))]),
+    ):
         pass
     with pytest.raises(EditError, match="hit nothing"), editing(classifier, [zero(Site("mlp_out", 0))]):
         pass
-    with pytest.raises(EditError, match="expected"), editing(classifier, [Edit(Site("mlp_out", 0), lambda a: a[:1])]):
+    with (
+        pytest.raises(EditError, match="expected"),
+        editing(classifier, [Edit(Site("mlp_out", 0), lambda a: a[:1])]),
+    ):
         classifier(**batch(classifier))
     if classifier.family.norm_order == "post":
         with pytest.raises(SiteError, match="no final norm"):
             read(classifier, [Site("final_norm_out")], batch(classifier))
     else:
-        with pytest.raises(EditError, match="can be read but not edited"), editing(classifier, [zero(Site("resid_mid", 0))]):
+        with (
+            pytest.raises(EditError, match="can be read but not edited"),
+            editing(classifier, [zero(Site("resid_mid", 0))]),
+        ):
             pass
 
 

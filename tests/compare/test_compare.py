@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny import tiny_folder
 
+from tiny import tiny_folder
 from tunescope.compare import CompareRequest, compare_folders
 from tunescope.config import DataConfig, LensConfig
 from tunescope.errors import ModelError
@@ -18,8 +18,23 @@ from tunescope.models.source import quiet_transformers
 from tunescope.stats.results import Result, load_findings
 
 NAMES = ["anger", "joy"]
-GOOD, BAD = "love film good warm".split(), "angry sad noise cold".split()
-OTHER = "the cat sat on mat and rain day very old house he was street".split()
+GOOD, BAD = ["love", "film", "good", "warm"], ["angry", "sad", "noise", "cold"]
+OTHER = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "mat",
+    "and",
+    "rain",
+    "day",
+    "very",
+    "old",
+    "house",
+    "he",
+    "was",
+    "street",
+]
 LENSES = (
     LensConfig(lens="cka", options={"rows": {"n": 40}}),
     LensConfig(lens="ablation", options={"rows": {"n": 24}, "reference_rows": 24, "random_control": False}),
@@ -52,20 +67,30 @@ def folders(tmp_path_factory):
         {**tokenizer(text, padding="max_length", max_length=40), "labels": NAMES.index(label)}
         for text, label in zip(texts, labels, strict=True)
     ]
-    arguments = {"per_device_train_batch_size": 16, "report_to": "none", "disable_tqdm": True, "seed": 0, "use_cpu": True,
-                 "eval_strategy": "epoch", "save_strategy": "epoch", "dataloader_pin_memory": False}  # fmt: skip
     names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
+
+    def train(model, folder, rate):
+        arguments = TrainingArguments(
+            folder, learning_rate=rate, num_train_epochs=6, per_device_train_batch_size=16, report_to="none",
+            disable_tqdm=True, seed=0, use_cpu=True, eval_strategy="epoch", save_strategy="epoch",
+            dataloader_pin_memory=False,
+        )  # fmt: skip
+        Trainer(model, arguments, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer).train()
+
     with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **names)
-        Trainer(model, TrainingArguments(root / "full", learning_rate=5e-3, num_train_epochs=6, **arguments), train_dataset=rows,
-                eval_dataset=rows, processing_class=tokenizer).train()  # fmt: skip
+        train(
+            AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **names),
+            root / "full",
+            5e-3,
+        )
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-        lora = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["c_attn"]))
-        Trainer(lora, TrainingArguments(root / "lora", learning_rate=1e-2, num_train_epochs=6, **arguments), train_dataset=rows,
-                eval_dataset=rows, processing_class=tokenizer).train()  # fmt: skip
-    full, adapter = (sorted((root / n).glob("checkpoint-*"), key=lambda p: int(p.name[11:]))[-1] for n in ("full", "lora"))
+        lora = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["c_attn"])
+        train(get_peft_model(model, lora), root / "lora", 1e-2)
+    full, adapter = (
+        sorted((root / n).glob("checkpoint-*"), key=lambda p: int(p.name[11:]))[-1] for n in ("full", "lora")
+    )
     texts, labels = labelled(200, seed=1)
     pl.DataFrame({"text": texts, "label": labels}).write_csv(root / "rows.csv")
     return {"base": base, "full": full, "lora": adapter, "rows": root / "rows.csv"}
@@ -73,7 +98,15 @@ def folders(tmp_path_factory):
 
 def request_for(folders, tuned, folder, **options):
     data = DataConfig(path=str(folders["rows"]), text="text", label="label")
-    return CompareRequest(str(folders["base"]), [str(path) for path in tuned], data, folder, lenses=LENSES, device="cpu", **options)
+    return CompareRequest(
+        str(folders["base"]),
+        [str(path) for path in tuned],
+        data,
+        folder,
+        lenses=LENSES,
+        device="cpu",
+        **options,
+    )
 
 
 def test_a_trainer_checkpoint_compared_with_its_base(folders, tmp_path):

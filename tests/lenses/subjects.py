@@ -10,7 +10,29 @@ from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
 from tunescope.lenses.subject import Subject
 
-WORDS = "the cat sat on warm mat and rain good day very sad old house he was angry noise street love film".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "warm",
+    "mat",
+    "and",
+    "rain",
+    "good",
+    "day",
+    "very",
+    "sad",
+    "old",
+    "house",
+    "he",
+    "was",
+    "angry",
+    "noise",
+    "street",
+    "love",
+    "film",
+]
 
 
 def make_rows(n: int = 60, classes: int = 3, seed: int = 0) -> Rows:
@@ -27,9 +49,14 @@ def make_rows(n: int = 60, classes: int = 3, seed: int = 0) -> Rows:
 
 
 def splits_of(classifier, rows: Rows) -> dict[str, Tokens]:
-    return {name: tokenize(rows.split(name), classifier.tokenizer, classifier.max_length) for name in ("train", "validation")}
+    return {
+        name: tokenize(rows.split(name), classifier.tokenizer, classifier.max_length)
+        for name in ("train", "validation")
+    }
 
 
 def make_subject(base, tuned, rows: Rows | None = None, **options) -> Subject:
     rows = rows or make_rows()
-    return Subject("arm", 0, base, tuned, options.pop("base_head", "probe"), splits_of(tuned, rows), **options)
+    return Subject(
+        "arm", 0, base, tuned, options.pop("base_head", "probe"), splits_of(tuned, rows), **options
+    )

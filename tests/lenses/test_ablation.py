@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 from subjects import make_rows, make_subject
-from tiny import FAMILIES, NAMES, tiny_folder
 
+from tiny import FAMILIES, NAMES, tiny_folder
 from tunescope.capture import Site, constant, editing, read, zero
 from tunescope.data.batches import batches, collate
 from tunescope.evaluation.metrics import margin
@@ -53,11 +53,19 @@ def test_every_effect_equals_a_naive_loop(kind, tmp_path):
     reference = subject.draw(LensRows(split="train", n=OPTIONS.reference_rows), labelled=False)
     clean, chance = margins(model, tokens)
     assert set(table["model"]) == {"tuned"}
-    for layer, site, head in [(0, "head_out", 2), (1, "head_out", 0), (0, "attn_out", None), (1, "mlp_out", None)]:
+    for layer, site, head in [
+        (0, "head_out", 2),
+        (1, "head_out", 0),
+        (0, "attn_out", None),
+        (1, "mlp_out", None),
+    ]:
         where = Site("head_z" if site == "head_out" else site, layer)
         heads = None if head is None else (head,)
         value = naive_mean(model, reference, where)
-        edits = {"zero": zero(where, heads), "mean": constant(where, value if head is None else value[[head]], heads)}
+        edits = {
+            "zero": zero(where, heads),
+            "mean": constant(where, value if head is None else value[[head]], heads),
+        }
         for name, edit in edits.items():
             after, after_chance = margins(model, tokens, [edit])
             mine = examples.filter(
@@ -107,12 +115,16 @@ def test_a_shuffled_file_gives_the_same_result(tmp_path):
 
 
 def test_base_beside_tuned_and_their_paired_difference(tmp_path):
-    base, tuned = (load(str(tiny_folder("bert", tmp_path / str(s), seed=s, names=list(NAMES)))) for s in (0, 1))
+    base, tuned = (
+        load(str(tiny_folder("bert", tmp_path / str(s), seed=s, names=list(NAMES)))) for s in (0, 1)
+    )
     rows = make_rows()
     subject = make_subject(base, tuned, rows)
     subject.base = fit_probe(base, subject.splits["train"])
     table, _ = ablation.run(subject, OPTIONS)
-    effects = table.filter((pl.col("control") == "none") & (pl.col("metric") == "margin_change") & pl.col("class").is_null())
+    effects = table.filter(
+        (pl.col("control") == "none") & (pl.col("metric") == "margin_change") & pl.col("class").is_null()
+    )
     assert set(effects["model"]) == {"base", "tuned", "tuned_minus_base"}
     keys = ["site", "layer", "head", "edit"]
     wide = effects.pivot("model", index=keys, values="value")
@@ -130,7 +142,9 @@ def test_an_untouched_trunk_has_no_changes_to_tell(tmp_path):
     subject.base = fit_probe(model, subject.splits["train"])
     assert subject.same_trunk
     table, _ = ablation.run(subject, OPTIONS)
-    assert not [f for f in ablation_findings.findings(table, subject) if f.metric == "margin_change_difference"]
+    assert not [
+        f for f in ablation_findings.findings(table, subject) if f.metric == "margin_change_difference"
+    ]
 
 
 def test_means_are_over_real_tokens_of_any_batching(tmp_path):

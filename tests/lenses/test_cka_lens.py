@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 from subjects import make_rows, make_subject
-from tiny import FAMILIES, tiny_folder
 
+from tiny import FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.lenses import LENSES, LensRows, look
@@ -50,11 +50,15 @@ def test_values_equal_the_full_estimate_from_features_read_one_row_at_a_time(tmp
         rows = []
         for index in range(len(tokens)):
             batch = collate(tokens, np.array([index]))
-            rows.append(read(model, [site], batch.inputs())[site][0, -1].numpy())  # unpadded: the last slot is real
+            rows.append(
+                read(model, [site], batch.inputs())[site][0, -1].numpy()
+            )  # unpadded: the last slot is real
         return np.stack(rows)
 
     for first, second in [(0, 0), (1, 2), (2, 2)]:
-        expected = reference_cka(features(base, Site("resid_post", first)), features(tuned, Site("resid_post", second)))
+        expected = reference_cka(
+            features(base, Site("resid_post", first)), features(tuned, Site("resid_post", second))
+        )
         mine = table.filter(
             (pl.col("model") == "base_tuned") & (pl.col("site") == "resid_post") & (pl.col("layer") == first)
             & (pl.col("site_other") == "resid_post") & (pl.col("layer_other") == second)

@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 import torch
-from tiny import NAMES, TEXTS, encode, logits, tiny_folder
 
+from tiny import NAMES, TEXTS, encode, logits, tiny_folder
 from tunescope.capture import verify
 from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
@@ -35,7 +35,9 @@ def adapter(kind, base, folder, **options):
     return tuned
 
 
-@pytest.mark.parametrize(("kind", "targets"), [("gpt2", ["c_attn"]), ("bert", ["query", "value"]), ("roberta", ["query"])])
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("gpt2", ["c_attn"]), ("bert", ["query", "value"]), ("roberta", ["query"])]
+)
 def test_an_adapter_gives_the_logits_that_peft_gives(kind, targets, tmp_path):
     base = tiny_folder(kind, tmp_path / "base")
     tuned = adapter(kind, base, tmp_path / "adapter", task_type="SEQ_CLS", target_modules=targets)

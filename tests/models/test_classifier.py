@@ -6,12 +6,13 @@ import json
 
 import pytest
 import torch
-from tiny import FAMILIES, NAMES, TEXTS, encode, logits, tiny_folder
 from transformers import AutoModelForSequenceClassification
 
+from tiny import FAMILIES, NAMES, TEXTS, encode, logits, tiny_folder
 from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
 from tunescope.models import POOLINGS, load, load_trunk
+
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -30,8 +31,12 @@ def test_pad_id_inside_and_at_the_end_of_a_text_is_an_ordinary_token(tmp_path):
     assert classifier.tokenizer.pad_token_id == 0
     for text in ("rain<|endoftext|>rain", "rain<|endoftext|>"):
         alone = logits(classifier, [text])
-        torch.testing.assert_close(logits(classifier, [text, TEXTS[0]], extra=3)[:1], alone, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(logits(classifier, ["rain"]), logits(classifier, ["rain<|endoftext|>"]), atol=1e-3)
+        torch.testing.assert_close(
+            logits(classifier, [text, TEXTS[0]], extra=3)[:1], alone, atol=1e-5, rtol=1e-5
+        )
+    assert not torch.allclose(
+        logits(classifier, ["rain"]), logits(classifier, ["rain<|endoftext|>"]), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -51,7 +56,9 @@ def test_saved_means_the_same_elsewhere(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_pooling_that_auto_classes_cannot_express_is_refused_by_them(kind, tmp_path):
-    classifier = load_trunk(str(tiny_folder(kind, tmp_path / "source")), labels=LabelMap(NAMES), pooling="mean")
+    classifier = load_trunk(
+        str(tiny_folder(kind, tmp_path / "source")), labels=LabelMap(NAMES), pooling="mean"
+    )
     classifier.save(tmp_path / "saved")
     with pytest.raises(ValueError, match="tunescope"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
@@ -73,7 +80,9 @@ def test_labels_are_aligned_by_name_and_never_guessed(tmp_path):
     plain, aligned = load(folder), load(folder, labels=LabelMap(NAMES))
     torch.testing.assert_close(logits(aligned, TEXTS), logits(plain, TEXTS)[:, [1, 2, 0]])
     unnamed = str(tiny_folder("bert", tmp_path / "unnamed"))
-    with pytest.raises(ModelError, match="(?s)saved without label names.*never guessed.*--label-map LABEL_0=bad") as caught:
+    with pytest.raises(
+        ModelError, match=r"(?s)saved without label names.*never guessed.*--label-map LABEL_0=bad"
+    ) as caught:
         load(unnamed, labels=LabelMap(NAMES))
     assert caught.value.exit_code == 4
     mapped = load(unnamed, labels=LabelMap(NAMES), label_map={"LABEL_2": "bad", "0": "fine", "1": "good"})
@@ -87,7 +96,7 @@ def test_a_folder_without_weights_or_with_pickles_only_is_refused(tmp_path):
     weights = folder / "model.safetensors"
     data = weights.read_bytes()
     weights.unlink()
-    with pytest.raises(ModelError, match="has a config.json but no weights"):
+    with pytest.raises(ModelError, match=r"has a config.json but no weights"):
         load(str(folder))
     (folder / "pytorch_model.bin").write_bytes(b"anything")
     with pytest.raises(ModelError, match=r"only pickled weights \(pytorch_model.bin\)"):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from tiny import tiny_folder
 
+from tiny import tiny_folder
 from tunescope.capture import verify
 from tunescope.errors import LensError
 from tunescope.lenses import planted

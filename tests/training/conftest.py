@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from tiny import tiny_folder
 from training_helpers import LABELS
 
+from tiny import tiny_folder
 from tunescope.models import load_trunk
 from tunescope.seeds import derive_seed
 

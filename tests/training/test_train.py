@@ -218,13 +218,13 @@ def test_accumulation_and_saving_by_steps_continue_bit_exactly(fresh, tmp_path, 
 
 
 def test_no_checkpoint_lies_between_an_epochs_last_step_and_its_evaluation(fresh, tmp_path, monkeypatch):
-    """Saving every second step falls on step 6, the end of the first epoch; the power goes while it is evaluated."""
+    """Saving every second step falls on step 6, the end of an epoch; the power goes while it is evaluated."""
     fields = {"save_strategy": "steps", "save_steps": 2}
     tokens, validation = make_tokens(), make_tokens(seed=1)
     straight, continued = fresh(), fresh()
     train(straight, tokens, validation, tmp_path / "straight", options(**fields))
 
-    def die(*_):
+    def die(*_, **__):
         raise SystemError("power cut")
 
     monkeypatch.setattr(trainer_module.ClassifierTrainer, "prediction_step", die)

@@ -52,7 +52,9 @@ def zero(site: Site, heads: tuple[int, ...] | None = None) -> Edit:
     return Edit(site, torch.zeros_like, heads, "zero")
 
 
-def constant(site: Site, value: torch.Tensor, heads: tuple[int, ...] | None = None, name: str = "mean") -> Edit:
+def constant(
+    site: Site, value: torch.Tensor, heads: tuple[int, ...] | None = None, name: str = "mean"
+) -> Edit:
     """Replace the activation by one value for every token, for example its mean over real tokens.
 
     Args:
@@ -88,7 +90,9 @@ def _install(classifier: Classifier, edit: Edit, report: EditReport) -> Any:
     place = locate(classifier, edit.site)
     if not place.writable:
         other = "attn_out or resid_post" if edit.site.name == "resid_mid" else "head_z"
-        raise EditError(f"{edit.site} can be read but not edited in {classifier.family.name}; edit {other} instead.")
+        raise EditError(
+            f"{edit.site} can be read but not edited in {classifier.family.name}; edit {other} instead."
+        )
     if edit.heads is not None:
         _check_heads(classifier, edit)
     if edit.site.name == "head_out":
@@ -135,7 +139,9 @@ def _check_heads(classifier: Classifier, edit: Edit) -> None:
         raise EditError(f"{edit.site} has no heads; heads belong to head_z and head_out.")
     bad = [head for head in edit.heads or () if not 0 <= head < classifier.n_heads]
     if bad or not edit.heads:
-        raise EditError(f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {classifier.n_heads - 1}.")
+        raise EditError(
+            f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {classifier.n_heads - 1}."
+        )
 
 
 def _same_shape(new: torch.Tensor, old: torch.Tensor, edit: Edit) -> torch.Tensor:
@@ -145,4 +151,8 @@ def _same_shape(new: torch.Tensor, old: torch.Tensor, edit: Edit) -> torch.Tenso
 
 
 def _size(activation: torch.Tensor, edit: Edit, heads: int) -> int:
-    return activation.numel() * len(edit.heads) // heads if heads and edit.heads is not None else activation.numel()
+    return (
+        activation.numel() * len(edit.heads) // heads
+        if heads and edit.heads is not None
+        else activation.numel()
+    )

@@ -49,8 +49,12 @@ def eager_attention(classifier: Classifier) -> Iterator[None]:
 def _hook(classifier: Classifier, site: Site, receive: Reader) -> Any:
     place = locate(classifier, site)
     if site.name == "attn_pattern":
-        return place.module.register_forward_hook(lambda _m, _a, output: receive(site, _pattern(output, site)))
-    weights = head_weights(classifier, site.layer) if site.name == "head_out" and site.layer is not None else None
+        return place.module.register_forward_hook(
+            lambda _m, _a, output: receive(site, _pattern(output, site))
+        )
+    weights = (
+        head_weights(classifier, site.layer) if site.name == "head_out" and site.layer is not None else None
+    )
 
     def deliver(value: Any) -> None:
         activation = _shaped(first_tensor(value, site), place)
@@ -85,13 +89,20 @@ def _shaped(activation: torch.Tensor, place: Location) -> torch.Tensor:
 def _pattern(output: Any, site: Site) -> torch.Tensor:
     pattern = output[1] if isinstance(output, tuple) and len(output) > 1 else None
     if not isinstance(pattern, torch.Tensor):
-        raise SiteError(f"{site}: this attention implementation returns no pattern; eager attention is needed.")
+        raise SiteError(
+            f"{site}: this attention implementation returns no pattern; eager attention is needed."
+        )
     return pattern
 
 
-def read(classifier: Classifier, sites: Sequence[Site], inputs: dict[str, torch.Tensor]) -> dict[Site, torch.Tensor]:
+def read(
+    classifier: Classifier, sites: Sequence[Site], inputs: dict[str, torch.Tensor]
+) -> dict[Site, torch.Tensor]:
     """Run one batch and return the activations at ``sites`` (detached); for small batches and tests."""
     found: dict[Site, torch.Tensor] = {}
-    with torch.no_grad(), reading(classifier, sites, lambda site, value: found.__setitem__(site, value.detach())):
+    with (
+        torch.no_grad(),
+        reading(classifier, sites, lambda site, value: found.__setitem__(site, value.detach())),
+    ):
         classifier(**inputs)
     return found

@@ -81,7 +81,9 @@ def locate(classifier: Classifier, site: Site) -> Location:
     """
     family, trunk = classifier.family, classifier.trunk
     if site.layer is not None and not 0 <= site.layer < classifier.n_layers:
-        raise SiteError(f"{site}: layer {site.layer} is outside the model; its layers are 0 to {classifier.n_layers - 1}.")
+        raise SiteError(
+            f"{site}: layer {site.layer} is outside the model; its layers are 0 to {classifier.n_layers - 1}."
+        )
 
     def module(role: str) -> nn.Module:
         return trunk.get_submodule(family.path(role, site.layer))
@@ -90,7 +92,9 @@ def locate(classifier: Classifier, site: Site) -> Location:
         return Location(classifier.head, "input" if site.name == "pooled" else "output")
     if site.name in ("final_norm_in", "final_norm_out"):
         if family.final_norm is None:
-            raise SiteError(f"{family.name} normalises after each sublayer and has no final norm, so no {site.name}.")
+            raise SiteError(
+                f"{family.name} normalises after each sublayer and has no final norm, so no {site.name}."
+            )
         return Location(module("final_norm"), "input" if site.name == "final_norm_in" else "output")
     if site.name == "resid_mid":
         # Before a pre-norm the stream goes on beside the norm, so replacing the norm's input would not replace it.
@@ -131,7 +135,9 @@ def first_tensor(value: Any, site: Site) -> torch.Tensor:
         return value
     if isinstance(value, tuple) and value and isinstance(value[0], torch.Tensor):
         return value[0]
-    raise SiteError(f"{site}: expected a tensor or a tuple that starts with one, came {type(value).__name__}.")
+    raise SiteError(
+        f"{site}: expected a tensor or a tuple that starts with one, came {type(value).__name__}."
+    )
 
 
 Reader = Callable[[Site, torch.Tensor], None]

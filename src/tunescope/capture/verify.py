@@ -73,11 +73,22 @@ def _check_positions(classifier: Classifier, inputs: dict[str, torch.Tensor], lo
 
 
 def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer: int) -> None:
-    names = ("resid_pre", "resid_mid", "resid_post", "head_z", "head_out", "attn_out", "mlp_out", "attn_pattern")
-    found = {site.name: value for site, value in read(classifier, [Site(n, layer) for n in names], inputs).items()}
+    names = (
+        "resid_pre",
+        "resid_mid",
+        "resid_post",
+        "head_z",
+        "head_out",
+        "attn_out",
+        "mlp_out",
+        "attn_pattern",
+    )
+    found = {
+        site.name: value for site, value in read(classifier, [Site(n, layer) for n in names], inputs).items()
+    }
     rows, length = inputs["input_ids"].shape
     heads, width = classifier.n_heads, classifier.width
-    for name in names[:3] + ("attn_out", "mlp_out"):
+    for name in (*names[:3], "attn_out", "mlp_out"):
         _shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
     _shape(found["head_z"], (rows, length, heads, width // heads), classifier, f"head_z[{layer}]")
     _shape(found["attn_pattern"], (rows, heads, length, length), classifier, f"attn_pattern[{layer}]")
@@ -85,19 +96,28 @@ def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer:
     _close(sums, torch.ones_like(sums), classifier, f"attention rows of layer {layer} (they must sum to 1)")
     bias = locate(classifier, Site("attn_out", layer)).module.bias
     summed = found["head_out"].sum(2) + (bias.detach() if isinstance(bias, torch.Tensor) else 0.0)
-    _close(summed, found["attn_out"], classifier, f"head_out plus bias at layer {layer} (it must sum to attn_out)")
+    _close(
+        summed,
+        found["attn_out"],
+        classifier,
+        f"head_out plus bias at layer {layer} (it must sum to attn_out)",
+    )
     with torch.no_grad():
         clean = classifier.hidden(**inputs)
         for name in ("attn_out", "mlp_out"):
             with editing(classifier, [zero(Site(name, layer))]):
                 edited = classifier.hidden(**inputs)
             if torch.equal(edited, clean) and bool(found[name].any()):
-                raise SiteError(f"{classifier.family.name}: zeroing {name}[{layer}] changed nothing; its path is wrong.")
+                raise SiteError(
+                    f"{classifier.family.name}: zeroing {name}[{layer}] changed nothing; its path is wrong."
+                )
 
 
 def _shape(value: torch.Tensor, expected: tuple[int, ...], classifier: Classifier, what: str) -> None:
     if tuple(value.shape) != expected:
-        raise SiteError(f"{classifier.family.name}, {what}: expected shape {expected}, came {tuple(value.shape)}.")
+        raise SiteError(
+            f"{classifier.family.name}, {what}: expected shape {expected}, came {tuple(value.shape)}."
+        )
 
 
 def _close(ours: torch.Tensor, theirs: torch.Tensor, classifier: Classifier, what: str) -> None:

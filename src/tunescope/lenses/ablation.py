@@ -104,8 +104,8 @@ def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.Da
     effects: dict[str, Effects] = {}
     total = len(models) * (len(tokens) + len(reference))
     with subject.progress.task(f"{subject.arm}: ablating heads and sublayers", total, "rows") as task:
-        for which, model in models:
-            effects[which] = sweep_effects(model, tokens, reference, options, subject.sampling_seed, task)
+        for name, model in models:
+            effects[name] = sweep_effects(model, tokens, reference, options, subject.sampling_seed, task)
     for which, found in effects.items():
         records += _records(subject, which, found, tokens)
         examples.append(_examples(subject, which, found, tokens))
@@ -131,7 +131,9 @@ def _records(subject: Subject, which: str, effects: Effects, tokens: Tokens) -> 
                 index for index, variant in enumerate(effects.variants)
                 if variant.control == "none" or (label is None and which != "tuned_minus_base")
             ]  # fmt: skip
-            records += _summary(subject, which, metric, label, effects, values[np.ix_(rows, wanted)], wanted, groups[rows])
+            records += _summary(
+                subject, which, metric, label, effects, values[rows][:, wanted], wanted, groups[rows]
+            )
     return records
 
 

@@ -36,7 +36,9 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
 
 
 def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[Finding]:
-    effects = mine.filter((pl.col("model") == "tuned") & (pl.col("control") == "none") & pl.col("site").is_in(sites))
+    effects = mine.filter(
+        (pl.col("model") == "tuned") & (pl.col("control") == "none") & pl.col("site").is_in(sites)
+    )
     effects = effects.filter(pl.col("value").is_not_null())
     if effects.is_empty():
         return []
@@ -45,7 +47,9 @@ def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[F
     beyond = random is None or best["high"] is None or best["high"] < random["low"]
     # Removing a component may help as well as harm; only a loss that chance does not explain is "needed".
     clear = best["q"] is not None and best["q"] <= 0.05 and (best["high"] or 0.0) < 0 and beyond
-    control = f"random direction of equal norm: {_number(random)}; base under its {subject.base_head} head: {_number(base)}"
+    control = f"random direction of equal norm: {_number(random)}"
+    if base is not None:
+        control += f"; base under its {subject.base_head} head: {_number(base)}"
     verb = "Zeroing" if best["edit"] == "zero" else "Mean-ablating"
     sentence = (
         f"{verb} {_name(best)} changes the true class's margin by {_number(best)} logits in the tuned model, the "

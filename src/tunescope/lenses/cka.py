@@ -47,7 +47,11 @@ class CKALens(ReadingLens):
         ]
         names = [f"{which}:{site}" for which, site in self.keys]
         self.state = BlockHSIC(
-            names, rows, block=options.block, full_below=options.full_below, permutation_seed=subject.sampling_seed
+            names,
+            rows,
+            block=options.block,
+            full_below=options.full_below,
+            permutation_seed=subject.sampling_seed,
         )
 
     def sites(self, model: Classifier) -> list[Site]:

@@ -77,7 +77,9 @@ def look(
     if unknown:
         raise LensError(f"There is no lens {unknown[0]!r}; the lenses are {', '.join(lenses)}.")
     _same_tokens(subject)
-    parsed = [(name, lenses[name], lenses[name].options.model_validate(dict(options))) for name, options in wanted]
+    parsed: list[tuple[str, Lens | ReadLens, Any]] = [
+        (name, lenses[name], lenses[name].options.model_validate(dict(options))) for name, options in wanted
+    ]
     tables: dict[str, tuple[pl.DataFrame, pl.DataFrame | None]] = {}
     selections: dict[LensRows, list[tuple[str, ReadLens, Any]]] = {}
     for name, lens, options in parsed:
@@ -87,12 +89,16 @@ def look(
         tokens = subject.draw(rows, labelled=False)
         readers = [lens.start(subject, options, len(tokens)) for _, lens, options in members]
         read_pass(subject, tokens, readers)
-        tables |= {name: (reader.table(), None) for (name, _, _), reader in zip(members, readers, strict=True)}
+        tables |= {
+            name: (reader.table(), None) for (name, _, _), reader in zip(members, readers, strict=True)
+        }
     for name, lens, options in parsed:
         if isinstance(lens, Lens):
             tables[name] = lens.run(subject, options)
     return [
-        LensOutput(name, *tables[name], list(lens.findings(tables[name][0], subject)), _about(subject, lens, options))
+        LensOutput(
+            name, *tables[name], list(lens.findings(tables[name][0], subject)), _about(subject, lens, options)
+        )
         for name, lens, options in parsed
     ]
 

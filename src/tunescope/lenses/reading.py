@@ -12,7 +12,7 @@ import torch
 
 from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Site
-from tunescope.data.batches import batches
+from tunescope.data.batches import Batch, batches
 from tunescope.data.tokens import Tokens
 from tunescope.lenses.subject import Subject, Which
 from tunescope.models.classifier import Classifier
@@ -73,8 +73,17 @@ def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -
                 moved = batch.to(model.device)
 
                 def receive(site: Site, value: torch.Tensor, which: Which = which, model: Classifier = model,
-                            wanted: dict[ReadingLens, set[Site]] = wanted, batch: object = moved) -> None:  # fmt: skip
-                    view = View(which, model, site, value, batch.attention_mask, batch.index, batch.row_ids, batch.labels)  # type: ignore[attr-defined]
+                            wanted: dict[ReadingLens, set[Site]] = wanted, batch: Batch = moved) -> None:  # fmt: skip
+                    view = View(
+                        which,
+                        model,
+                        site,
+                        value,
+                        batch.attention_mask,
+                        batch.index,
+                        batch.row_ids,
+                        batch.labels,
+                    )
                     for lens in lenses:
                         if site in wanted[lens]:
                             lens.update(view)

@@ -17,6 +17,7 @@ from tunescope.models.classifier import Classifier
 from tunescope.progress import SILENT, Progress
 
 Which = Literal["base", "tuned"]
+Split = Literal["train", "validation", "test"]
 
 
 class LensRows(BaseModel):
@@ -24,10 +25,8 @@ class LensRows(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    split: Literal["train", "validation", "test"] = Field(
-        "validation", description="the split to look at: train, validation or test"
-    )
-    n: int = Field(256, ge=4, description="how many rows at most, drawn evenly by class: 4 or more")
+    split: Split = Field(default="validation", description="the split to look at: train, validation or test")
+    n: int = Field(default=256, ge=4, description="how many rows at most, drawn evenly by class: 4 or more")
 
 
 @dataclass
@@ -92,7 +91,9 @@ class Subject:
         tokens = self.tokens(rows.split)
         known = np.flatnonzero(tokens.labels >= 0) if labelled else np.arange(len(tokens))
         if len(known) == 0:
-            raise LensError(f"No {rows.split} row has a label, so no effect on the true class can be measured.")
+            raise LensError(
+                f"No {rows.split} row has a label, so no effect on the true class can be measured."
+            )
         order = np.array(sorted(known, key=lambda i: _hash(self.sampling_seed, tokens.row_ids[i])))
         if len(order) <= rows.n:
             return tokens.take(order)

@@ -76,7 +76,9 @@ def variants(model: Classifier, edits: Sequence[EditKind], random: bool) -> list
 
 def component_means(model: Classifier, reference: Tokens, task: Task) -> Means:
     """Average heads and sublayers over the real tokens of reference rows, in one pass and in float64."""
-    sites = [Site(name, layer) for layer in range(model.n_layers) for name in ("head_z", "attn_out", "mlp_out")]
+    sites = [
+        Site(name, layer) for layer in range(model.n_layers) for name in ("head_z", "attn_out", "mlp_out")
+    ]
     states = {site: Moments(model.width) for site in sites}
     for batch in batches(reference):
         moved = batch.to(model.device)
@@ -122,7 +124,10 @@ class Sweep:
             LensError: The model gives logits that are not finite.
         """
         directions = self._directions()
-        layers = {layer: [i for i, v in enumerate(self.variants) if v.layer == layer] for layer in range(self.model.n_layers)}
+        layers = {
+            layer: [i for i, v in enumerate(self.variants) if v.layer == layer]
+            for layer in range(self.model.n_layers)
+        }
         for batch in batches(tokens, max_rows=ROWS_AT_ONCE):
             stored = trace(self.model, batch.to(self.model.device).inputs())
             if not bool(torch.isfinite(stored.logits).all()):
@@ -142,7 +147,9 @@ class Sweep:
         drawn = torch.randn(len(self.variants), self.model.width, generator=generator)
         return (drawn / drawn.norm(dim=1, keepdim=True)).to(self.model.device)
 
-    def _variants(self, stored: Trace, layer: int, chosen: Sequence[Variant], directions: torch.Tensor) -> torch.Tensor:
+    def _variants(
+        self, stored: Trace, layer: int, chosen: Sequence[Variant], directions: torch.Tensor
+    ) -> torch.Tensor:
         attention = locate(self.model, Site("attn_out", layer)).module
         mlp = locate(self.model, Site("mlp_out", layer)).module
         change = _BlockChange(self, layer, chosen, directions)
@@ -170,7 +177,9 @@ class _BlockChange:
     def attention(self, _module: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         model, means = self.sweep.model, self.sweep.means
         out = output.unflatten(0, (len(self.chosen), -1)).clone()  # [V, B, T, D]
-        z = arguments[0].unflatten(0, (len(self.chosen), -1)).unflatten(-1, (model.n_heads, -1))  # [V, B, T, H, D/H]
+        z = (
+            arguments[0].unflatten(0, (len(self.chosen), -1)).unflatten(-1, (model.n_heads, -1))
+        )  # [V, B, T, H, D/H]
         weights = head_weights(model, self.layer)
         for index, variant in enumerate(self.chosen):
             if variant.control == "no_op" or variant.site == "mlp_out":

@@ -6,7 +6,7 @@ import copy
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -38,7 +38,8 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         from peft import PeftModel
     except ImportError as error:
         raise MissingDependencyError(
-            f"{source.path} is a peft adapter, and peft is not installed.", hint="pip install 'tunescope[peft]'"
+            f"{source.path} is a peft adapter, and peft is not installed.",
+            hint="pip install 'tunescope[peft]'",
         ) from error
     settings = source.read_json(ADAPTER)
     if settings.get("peft_type") in VIRTUAL_TOKENS:
@@ -55,7 +56,7 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
     tokenizer = read_tokenizer(source if has_tokenizer else base_source, config)
     config = _adapted_config(config, source, settings, family)
     config.pad_token_id = config.pad_token_id if family.counts_positions_by_pad_id else tokenizer.pad_token_id
-    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with hub_errors(base_source):
         model = kind.from_pretrained(
             base_source.path, config=config, revision=base_source.revision, use_safetensors=True,
@@ -78,7 +79,8 @@ def _adapted_config(
     if not shapes:
         raise ModelError(
             f"{source.path}: the adapter was saved without its head ({head}), so its logits would be those of a "
-            f"random head (task_type is {settings.get('task_type')!r}, modules_to_save {settings.get('modules_to_save')!r}).",
+            f"random head (task_type {settings.get('task_type')!r}, "
+            f"modules_to_save {settings.get('modules_to_save')!r}).",
             hint=f"Train with task_type='SEQ_CLS' or modules_to_save=['{head}'] and save again.",
         )
     config = copy.deepcopy(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
     @property
     def trunk(self) -> PreTrainedModel:
         """The model without its head."""
-        return self.model.base_model
+        return cast(PreTrainedModel, self.model.base_model)
 
     @property
     def n_layers(self) -> int:
@@ -112,7 +112,11 @@ class Classifier(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None
     ) -> torch.Tensor:
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None and self.family.norm_order == "post" and self.family.name != "DistilBERT":
+        if (
+            token_type_ids is not None
+            and self.family.norm_order == "post"
+            and self.family.name != "DistilBERT"
+        ):
             arguments["token_type_ids"] = token_type_ids
         if self.family.name == "GPT-2":
             arguments["use_cache"] = False
@@ -180,7 +184,9 @@ def right_padded(
     """
     if not bool(attention_mask.any(1).all()):
         row = int((~attention_mask.any(1).bool()).nonzero()[0])
-        raise ModelError(f"Row {row} of the batch has no token at all; a text of at least one token is needed.")
+        raise ModelError(
+            f"Row {row} of the batch has no token at all; a text of at least one token is needed."
+        )
     if bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()):
         return input_ids, attention_mask, token_type_ids
     order = torch.argsort(attention_mask, dim=1, descending=True, stable=True)

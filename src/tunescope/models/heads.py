@@ -9,6 +9,14 @@ from transformers import PreTrainedModel
 from tunescope.errors import ModelError
 from tunescope.models.families import Family, Pooling
 
+# Where transformers' classification classes keep the parts of their own heads.
+OWN_PARTS = {
+    "GPT-2": ("score",),
+    "BERT": ("bert.pooler", "dropout", "classifier"),
+    "DistilBERT": ("pre_classifier", "dropout", "classifier"),
+    "RoBERTa": ("classifier",),
+}
+
 
 def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """Reduce the hidden states of right-padded rows to one vector a row, by the attention mask.
@@ -35,29 +43,24 @@ class OwnHead(nn.Module):
 
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
         super().__init__()
-        self.kind = family.name
-        if family.name == "GPT-2":
-            self.score = model.score
-        elif family.name == "BERT":
-            self.pooler, self.dropout, self.classifier = model.base_model.pooler, model.dropout, model.classifier
-        elif family.name == "DistilBERT":
-            self.pre_classifier, self.dropout = model.pre_classifier, model.dropout
-            self.classifier = model.classifier
-        elif family.name == "RoBERTa":
-            self.classifier = model.classifier
-        else:
+        if family.name not in OWN_PARTS:
             raise ModelError(f"The family {family.name} has no head table.")
+        self.kind = family.name
+        self.parts = nn.ModuleDict(
+            {path.split(".")[-1]: model.get_submodule(path) for path in OWN_PARTS[self.kind]}
+        )
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map pooled vectors [B, D] to logits [B, C]."""
         if self.kind == "GPT-2":
-            return self.score(pooled)
+            return self.parts["score"](pooled)
         if self.kind == "DistilBERT":
-            return self.classifier(self.dropout(torch.relu(self.pre_classifier(pooled))))
+            hidden = torch.relu(self.parts["pre_classifier"](pooled))
+            return self.parts["classifier"](self.parts["dropout"](hidden))
         as_sequence = pooled.unsqueeze(1)  # [B, 1, D]: both classes below read position 0 of a sequence
         if self.kind == "BERT":
-            return self.classifier(self.dropout(self.pooler(as_sequence)))
-        return self.classifier(as_sequence)
+            return self.parts["classifier"](self.parts["dropout"](self.parts["pooler"](as_sequence)))
+        return self.parts["classifier"](as_sequence)
 
 
 class LinearHead(nn.Module):

@@ -74,7 +74,9 @@ def load_trunk(
         )
     limit = _max_length(config, family, max_length, path)
     # A probe-only pooling saved by an earlier tuning is no reason to pool this base in the same way.
-    classifier = Classifier(model, tokenizer, family, pooling or saved_pooling or family.own_pooling, labels, limit)
+    classifier = Classifier(
+        model, tokenizer, family, pooling or saved_pooling or family.own_pooling, labels, limit
+    )
     classifier.record = {"path": path, "revision": _revision(model, source), "new_tensors": sorted(missing)}
     std = float(getattr(config, "initializer_range", 0.02))
     fresh = model.get_submodule(family.head)
@@ -130,7 +132,7 @@ def load(
             )
     about = source.read_json("tunescope.json")
     limit = _max_length(config, family, about.get("max_length"), path)
-    names = LabelMap(tuple(str(config.id2label[index]) for index in range(config.num_labels)))
+    names = LabelMap(tuple(str(name) for _, name in sorted((config.id2label or {}).items())))
     chosen = pooling or saved_pooling or family.own_pooling
     classifier = Classifier(model, tokenizer, family, chosen, names, limit)
     if labels is not None:
@@ -173,7 +175,7 @@ def _read_weights(source: Source, config: PretrainedConfig) -> tuple[PreTrainedM
         "config": config, "revision": source.revision, "use_safetensors": True, "trust_remote_code": False,
         "dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True,
     }  # fmt: skip
-    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with hub_errors(source):
         model, info = kind.from_pretrained(source.path, **arguments)
     mismatched = {entry[0] for entry in info.get("mismatched_keys", ())}
@@ -199,5 +201,3 @@ def _max_length(config: PretrainedConfig, family: Family, wanted: int | None, pa
 
 def _revision(model: PreTrainedModel, source: Source) -> str | None:
     return getattr(model.config, "_commit_hash", None) or source.revision
-
-

@@ -65,7 +65,10 @@ def fit_probe(
     probe = copy.copy(base)
     probe._modules = dict(base._modules)
     probe.head = LinearHead(_as_linear(model, mean, scale, len(base.labels.names))).to(base.device).eval()
-    probe.record = {**base.record, "head": f"probe: logistic regression on {len(chosen)} train rows, C={model.C:g}"}
+    probe.record = {
+        **base.record,
+        "head": f"probe: logistic regression on {len(chosen)} train rows, C={model.C:g}",
+    }
     return probe
 
 
@@ -90,7 +93,8 @@ def _fit(values: np.ndarray, labels: np.ndarray, seed: int) -> LogisticRegressio
     if smallest >= 3:
         folds = StratifiedKFold(n_splits=3, shuffle=True, random_state=seed)
         scores = [
-            cross_val_score(LogisticRegression(C=c, max_iter=300), values, labels, cv=folds).mean() for c in STRENGTHS
+            cross_val_score(LogisticRegression(C=c, max_iter=300), values, labels, cv=folds).mean()
+            for c in STRENGTHS
         ]
         strength = STRENGTHS[int(np.argmax(scores))]
     return LogisticRegression(C=strength, max_iter=1000).fit(values, labels)

@@ -80,7 +80,9 @@ def check_source(source: Source) -> None:
     """
     folder = source.folder
     if folder is None:
-        looks_local = source.path.startswith((".", "/", "~")) or "\\" in source.path or source.path.count("/") > 1
+        looks_local = (
+            source.path.startswith((".", "/", "~")) or "\\" in source.path or source.path.count("/") > 1
+        )
         if looks_local or Path(source.path).exists():
             raise ModelError(
                 f"{source.path} is not a folder.",
@@ -94,7 +96,9 @@ def check_source(source: Source) -> None:
             hint="Give the folder that save_pretrained or the Trainer wrote (for example .../checkpoint-500).",
         )
     if not any(folder.glob("*.safetensors")):
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        pickled = sorted(
+            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)
+        )
         if pickled:
             raise ModelError(
                 f"{folder} holds only pickled weights ({', '.join(pickled)}); they can run code when opened, "
@@ -126,7 +130,11 @@ def hub_errors(source: Source) -> Iterator[None]:
         if source.folder is not None:
             raise ModelError(f"{source.path} could not be loaded: {_first_line(error)}") from error
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        state = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else "the hub gave no such model"
+        state = (
+            "HF_HUB_OFFLINE is set and it is not in the local cache"
+            if offline
+            else "the hub gave no such model"
+        )
         raise ModelError(
             f"The model {source.path!r} could not be had: there is no such folder here, and {state}.",
             hint="Give a local folder, or connect to the network (and unset HF_HUB_OFFLINE) and try again.",
@@ -151,14 +159,20 @@ def read_config(source: Source) -> tuple[PretrainedConfig, Family, Pooling | Non
     else:
         if source.folder is not None:
             if "model_type" not in raw:
-                raise ModelError(f"{source.folder / 'config.json'} has no model_type, so its family is unknown.")
+                raise ModelError(
+                    f"{source.folder / 'config.json'} has no model_type, so its family is unknown."
+                )
             family_of(raw["model_type"])
         with hub_errors(source):
-            config = AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(
+                source.path, revision=source.revision, trust_remote_code=False
+            )
         family = family_of(config.model_type)
     pooling = source.read_json("tunescope.json").get("pooling")
     if pooling is not None and pooling not in POOLINGS:
-        raise ModelError(f"{source.path}/tunescope.json: unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}.")
+        raise ModelError(
+            f"{source.path}/tunescope.json: unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}."
+        )
     return config, family, pooling
 
 
@@ -169,7 +183,9 @@ def read_tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokeni
         ModelError: There is no tokenizer, or its vocabulary is larger than the model's.
     """
     with hub_errors(source):
-        tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=False
+        )
     if tokenizer.pad_token_id is None:
         replacement = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
         tokenizer.pad_token = replacement

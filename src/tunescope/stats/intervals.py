@@ -165,21 +165,18 @@ def bootstrap_means(
     if table.ndim != 2:
         raise ValueError(f"expected [n, K] values, found {table.shape}")
     if not np.isfinite(table).all():
-        raise LensError(
-            f"Bootstrap: {int((~np.isfinite(table)).sum())} of {table.size} values are NaN or infinite."
-        )
+        bad = int((~np.isfinite(table)).sum())
+        raise LensError(f"Bootstrap: {bad} of {table.size} values are NaN or infinite.")
     n, width = table.shape
     sums, sizes = group_sums(table, groups)
     name = f"{method} bootstrap of the mean, {resamples} resamples"
     name += "" if groups is None else f" of {len(sizes)} groups"
     if n == 0 or len(sizes) < 2:
-        value = table.mean(axis=0) if n else np.full(width, np.nan)
-        note = NO_ROWS if n == 0 else (ONE_ROW if n == 1 else ONE_GROUP)
         blank = np.full(width, np.nan)
-        return Intervals(value, blank, blank, n, name, (note,) * width)
-    value = sums.sum(axis=0) / n
+        note = NO_ROWS if n == 0 else (ONE_ROW if n == 1 else ONE_GROUP)
+        return Intervals(table.mean(axis=0) if n else blank, blank, blank, n, name, (note,) * width)
     equal = np.ptp(table, axis=0) == 0
-    value = np.where(equal, table[0], value)
+    value = np.where(equal, table[0], sums.sum(axis=0) / n)
     means = _resampled_means(sums, sizes, resamples, seed)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])[:, None].repeat(width, axis=1)
     if method == "bca":
