@@ -88,6 +88,7 @@ class RunFolder:
             RunError: Another run holds it, it holds other things than a run, or it cannot be written.
         """
         self._refuse_other_folder()
+        is_new = not self.path.exists()
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(self.path / ".lock"), self.path / ".owner.json"
@@ -105,6 +106,8 @@ class RunFolder:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+            if is_new and not any(entry.name != ".lock" for entry in self.path.iterdir()):
+                remove(self.path)  # nothing came of it, so nothing is left behind
 
     def _refuse_other_folder(self) -> None:
         if self.path.exists() and not self.path.is_dir():

@@ -29,14 +29,18 @@ def planted_rows() -> Rows:
     return Rows(frame, LabelMap(("negative", "positive")), {})
 
 
-@pytest.mark.parametrize(("family", "layer", "head"), [("gpt2", 1, 2), ("gpt2", 2, 0), ("bert", 0, 3), ("bert", 2, 1)])
+@pytest.mark.parametrize(
+    ("family", "layer", "head"), [("gpt2", 1, 2), ("gpt2", 2, 0), ("bert", 0, 3), ("bert", 2, 1)]
+)
 def test_the_planted_head_is_found_with_its_closed_form_and_no_other(family, layer, head, tmp_path):
     truth = planted_head_model(family, layer, head, tmp_path)
     model = load(str(tmp_path))
     rows = planted_rows()
     subject = make_subject(model, model, rows, base_head="none")
     output = look(subject, [("ablation", OPTIONS)], LENSES)[0]
-    texts = dict(zip(rows.frame["row_id"], zip(rows.frame["text"], rows.frame["label"], strict=True), strict=True))
+    texts = dict(
+        zip(rows.frame["row_id"], zip(rows.frame["text"], rows.frame["label"], strict=True), strict=True)
+    )
 
     reference = subject.draw(LensRows(split="train", n=40), labelled=False)
     signals = {"zero": 0.0, "mean": truth.mean_signal([texts[row][0] for row in reference.row_ids])}

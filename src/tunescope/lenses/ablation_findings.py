@@ -10,7 +10,10 @@ from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
 NAMES = {"head_out": "head", "attn_out": "the attention sublayer of layer", "mlp_out": "the MLP of layer"}
-TEST = "paired bootstrap, sign-flip permutation, Benjamini-Hochberg over the sweep"
+TEST = (
+    "paired bootstrap, sign-flip permutation, Benjamini-Hochberg over the sweep; the component was picked on the rows "
+    "it is shown on, so its size is flattering"
+)
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
@@ -53,7 +56,7 @@ def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[F
     verb = "Zeroing" if best["edit"] == "zero" else "Mean-ablating"
     sentence = (
         f"{verb} {_name(best)} changes the true class's margin by {_number(best)} logits in the tuned model, the "
-        f"largest loss of any {'head' if best['site'] == 'head_out' else 'sublayer'} ({control})."
+        f"largest loss of any {'head' if best['site'] == 'head_out' else 'sublayer'}."
     )
     return [_finding(best, sentence, "margin_change", control, clear, subject)]
 

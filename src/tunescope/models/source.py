@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -60,14 +61,16 @@ class Source:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from printing load reports and bars; what matters is said by tunescope itself."""
-    level = logging.get_verbosity()
+    level, hub_level = logging.get_verbosity(), hub_logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity(hub_logging.CRITICAL)  # it retries for half a minute, a line each time
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
 
@@ -130,15 +133,24 @@ def hub_errors(source: Source) -> Iterator[None]:
         if source.folder is not None:
             raise ModelError(f"{source.path} could not be loaded: {_first_line(error)}") from error
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        state = (
-            "HF_HUB_OFFLINE is set and it is not in the local cache"
-            if offline
-            else "the hub gave no such model"
-        )
+        if offline:
+            state = "HF_HUB_OFFLINE is set and it is not in the local cache"
+        else:
+            state = "the hub cannot be reached" if _is_network(error) else "the hub has no such model"
         raise ModelError(
             f"The model {source.path!r} could not be had: there is no such folder here, and {state}.",
             hint="Give a local folder, or connect to the network (and unset HF_HUB_OFFLINE) and try again.",
         ) from error
+
+
+def _is_network(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, is about the network and not about the model."""
+    signs = ("Connect", "Timeout", "Network", "LocalEntryNotFound", "ProxyError")
+    while error is not None:
+        if any(sign in type(error).__name__ for sign in signs) or "couldn't connect" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _first_line(error: Exception) -> str:
