@@ -92,7 +92,9 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
         asked.append(request)
         return tmp_path
 
-    fake = types.SimpleNamespace(CompareRequest=CompareRequest, compare_folders=compare_folders)
+    fake = types.SimpleNamespace(
+        CompareRequest=CompareRequest, compare_folders=compare_folders, DEFAULT_LENSES=()
+    )
     monkeypatch.setitem(sys.modules, "tunescope.compare", fake)
     answer = invoke(
         "compare", "base", "one", "two", "--data", "rows.csv", "--text", "q", "--text", "s", "--label", "y",

@@ -46,7 +46,8 @@ def test_the_planted_head_is_found_with_its_closed_form_and_no_other(family, lay
     signals = {"zero": 0.0, "mean": truth.mean_signal([texts[row][0] for row in reference.row_ids])}
     for edit, signal in signals.items():
         mine = output.examples.filter(
-            (pl.col("edit") == edit) & (pl.col("site") == "head_out") & (pl.col("layer") == layer) & (pl.col("head") == head)
+            (pl.col("edit") == edit) & (pl.col("site") == "head_out")
+            & (pl.col("layer") == layer) & (pl.col("head") == head)
         )  # fmt: skip
         expected = [truth.effect(*texts[row], signal) for row in mine["row_id"]]
         np.testing.assert_allclose(mine["margin_change"], expected, atol=2e-4)
