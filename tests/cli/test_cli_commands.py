@@ -15,6 +15,7 @@ from config.studies import GOOD, LENSES, METHODS
 from tunescope.cli import app
 from tunescope.commands import checkpoints
 from tunescope.commands.checkpoints import label_map, text_columns
+from tunescope.config import LensConfig
 from tunescope.errors import ConfigError
 
 
@@ -93,7 +94,9 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
         return tmp_path
 
     fake = types.SimpleNamespace(
-        CompareRequest=CompareRequest, compare_folders=compare_folders, DEFAULT_LENSES=()
+        CompareRequest=CompareRequest,
+        compare_folders=compare_folders,
+        DEFAULT_LENSES=(LensConfig(lens="cka"), LensConfig(lens="ablation")),
     )
     monkeypatch.setitem(sys.modules, "tunescope.compare", fake)
     answer = invoke(
@@ -109,7 +112,7 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
     assert request.label_map == {"LABEL_0": "no", "LABEL_1": "yes"}
     assert request.lenses[0].options["block"] == 8
     invoke("compare", "base", "one", "--data", "rows.csv", "--text", "t", "--label", "y")
-    assert [lens.lens for lens in asked[1].lenses] == ["ablation", "cka"]
+    assert [lens.lens for lens in asked[1].lenses] == ["cka", "ablation"]
 
 
 def test_texts_and_label_maps():

@@ -168,7 +168,7 @@ class ScratchConfig(Strict):
     )
     epochs: Positive = Field(3.0, description="passes over the corpus: a number above 0")
     learning_rate: Positive = Field(1e-3, description="the peak learning rate: a number above 0")
-    batch_size: Count = Field(32, description="texts in a batch: 1 or more")
+    batch_size: Count = Field(32, description="windows of n_positions tokens in a batch: 1 or more")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ScratchConfig:

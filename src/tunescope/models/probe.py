@@ -92,12 +92,14 @@ def _fit(values: np.ndarray, labels: np.ndarray, seed: int) -> LogisticRegressio
     strength = STRENGTHS[1]
     if smallest >= 3:
         folds = StratifiedKFold(n_splits=3, shuffle=True, random_state=seed)
-        scores = [
-            cross_val_score(LogisticRegression(C=c, max_iter=300), values, labels, cv=folds).mean()
-            for c in STRENGTHS
-        ]
+        scores = [cross_val_score(_regression(c), values, labels, cv=folds).mean() for c in STRENGTHS]
         strength = STRENGTHS[int(np.argmax(scores))]
-    return LogisticRegression(C=strength, max_iter=1000).fit(values, labels)
+    return _regression(strength).fit(values, labels)
+
+
+def _regression(strength: float) -> LogisticRegression:
+    # Features are standardised, so this tolerance fixes the weights to far less than their sampling error.
+    return LogisticRegression(C=strength, max_iter=5000, tol=1e-3)
 
 
 def _as_linear(model: LogisticRegression, mean: np.ndarray, scale: np.ndarray, n_classes: int) -> nn.Linear:

@@ -151,12 +151,15 @@ def planted_head_model(family: HeadFamily, layer: int, head: int, folder: Path) 
         )
     import torch
 
+    from tunescope.models.source import quiet_transformers
+
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         build = _gpt2 if family == "gpt2" else _bert
         model, tokenizer = build(layer, head)
-    model.eval().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        model.eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     truth = PlantedHead(family, layer, head)
     write_json(folder / TRUTH, asdict(truth))
     return truth
