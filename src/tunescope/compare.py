@@ -24,7 +24,7 @@ from tunescope.environment import environment
 from tunescope.evaluation.metrics import classification_metrics, confusion_matrix
 from tunescope.evaluation.predict import predict
 from tunescope.files import write_json
-from tunescope.foreign import arm_names, label_doubt, logged_metrics
+from tunescope.foreign import arm_names, label_doubt, logged_metrics, same_weights
 from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
 from tunescope.models import Classifier, fit_probe, load, load_trunk
 from tunescope.models.source import Source
@@ -188,7 +188,12 @@ def _subject(
     )  # fmt: skip
     record = _measure(request, subject, path, looked, progress)
     subject.learned = record.pop("learned")
-    if subject.same_trunk:
+    subject.identical = same_weights(request.base, path)
+    if subject.identical:
+        record["notes"].append(
+            f"{name}: base and tuned are one and the same model; there is no change to find."
+        )
+    elif subject.same_trunk:
         record["notes"].append(
             f"{name}: every weight of the trunk equals the base's; tuning changed the head at most."
         )

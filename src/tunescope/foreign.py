@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 from scipy.optimize import linear_sum_assignment
 
 from tunescope.evaluation.metrics import confusion_matrix
@@ -57,6 +59,16 @@ def logged_metrics(path: str) -> dict[str, Any] | None:
             }
             return {"step": last.get("step"), **kept}
     return None
+
+
+def same_weights(first: str, second: str) -> bool:
+    """Whether two local folders hold the same tensors, head included; hub ids are the same if their names are."""
+    folders = [Path(path) for path in (first, second)]
+    if not all(folder.is_dir() for folder in folders):
+        return first == second
+    files = [sorted(folder.glob("*.safetensors")) for folder in folders]
+    ours, theirs = ({k: v for file in group for k, v in load_file(file).items()} for group in files)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def label_doubt(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -143,11 +144,24 @@ def test_an_adapter_needs_its_labels_named_and_is_then_a_tuned_model_like_any_ot
     assert any("Labels may be permuted" in note and "Nothing was changed" in note for note in notes)
 
 
-def test_a_model_compared_with_itself_gives_no_finding_about_tuning(folders, tmp_path):
+def test_a_model_compared_with_itself_gives_no_findings(folders, tmp_path):
     folders = {**folders, "base": folders["full"]}
     run = compare_folders(request_for(folders, [folders["full"]], tmp_path / "run"))
+    assert load_findings(run / "findings.json") == []
+    notes = json.loads((run / "compare.json").read_text())["notes"]
+    assert any("one and the same model" in note for note in notes)
+
+
+def test_a_checkpoint_that_shares_only_the_trunk_has_no_findings_about_its_inside(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "other-head"
+    shutil.copytree(folders["full"], other)
+    tensors = load_file(other / "model.safetensors")
+    tensors["score.weight"] = tensors["score.weight"] * 1.5
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    run = compare_folders(request_for({**folders, "base": folders["full"]}, [other], tmp_path / "run"))
     kinds = {finding.metric for finding in load_findings(run / "findings.json")}
-    assert "cka" not in kinds
-    assert "margin_change_difference" not in kinds
+    assert kinds == {"margin_change"}
     notes = json.loads((run / "compare.json").read_text())["notes"]
     assert any("every weight of the trunk equals the base's" in note for note in notes)

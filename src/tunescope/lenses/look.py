@@ -95,12 +95,12 @@ def look(
     for name, lens, options in parsed:
         if isinstance(lens, Lens):
             tables[name] = lens.run(subject, options)
-    return [
-        LensOutput(
-            name, *tables[name], list(lens.findings(tables[name][0], subject)), _about(subject, lens, options)
-        )
-        for name, lens, options in parsed
-    ]
+    outputs = []
+    for name, lens, options in parsed:
+        table, examples = tables[name]
+        findings = [] if subject.identical else list(lens.findings(table, subject))
+        outputs.append(LensOutput(name, table, examples, findings, _about(subject, lens, options)))
+    return outputs
 
 
 def _same_tokens(subject: Subject) -> None:

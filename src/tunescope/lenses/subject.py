@@ -44,6 +44,7 @@ class Subject:
         sampling_seed: Seeds which rows are drawn and every random control.
         progress: Where to report.
         notes: What the reader of every result must know.
+        identical: Base and tuned are one checkpoint, head included: there is no change to find.
         planted: Folder of a generated corpus whose truth is known; None for real data.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     sampling_seed: int = 0
     progress: Progress = SILENT
     notes: list[str] = field(default_factory=list)
+    identical: bool = False
     planted: Path | None = None
 
     def model(self, which: Which) -> Classifier:
