@@ -79,7 +79,10 @@ def test_a_planted_change_in_one_layer_is_found_there_and_not_before(tmp_path):
     values = same["value"].to_list()
     assert values[1:3] == pytest.approx([1.0, 1.0], abs=1e-9)
     assert values[3] < 0.9
-    assert "layer 2" in output.findings[0].sentence
+    assert "most at layer 2: CKA base against tuned" in output.findings[0].sentence
+    assert (
+        "at layer 0 it is 1.00" in output.findings[0].sentence
+    )  # not "at the embeddings", which have no value
     # Every text starts with the same token, so the pooled embeddings are one constant vector: said, not guessed.
     assert values[0] is None
     assert "constant" in same["note"][0]

@@ -7,10 +7,12 @@ import hashlib
 import json
 import re
 
+import pytest
 from report_browser import open_page
 
 from tunescope.files import read_json
 from tunescope.report import write_report
+from tunescope.report.text import short_path
 
 SECTIONS = (
     "answer", "findings", "planted", "arms", "data", "training", "metrics", "errors", "cka", "ablation",
@@ -142,3 +144,18 @@ def test_chromium_draws_every_open_figure_without_a_word_in_the_console(chromium
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("distilbert/distilbert-base-uncased", "distilbert/distilbert-base-uncased"),
+        ("/home/a/site-packages/minilm/model", "minilm/model"),
+        ("/runs/x/checkpoint-500", "x/checkpoint-500"),
+        ("/weights/gpt2-mini", "gpt2-mini"),
+        ("C:\\weights\\gpt2-mini", "gpt2-mini"),
+        ("scratch", "scratch"),
+    ],
+)
+def test_a_local_folder_is_named_by_its_end(name, shown):
+    assert short_path(name) == shown

@@ -106,15 +106,13 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     if same.is_empty():
         return []
     least = same.sort("value").row(0, named=True)
-    place = "the embeddings" if least["layer"] < 0 else (
-        f"layer {least['layer']}" if least["site"] == "resid_post" else "the final norm's output"
-    )  # fmt: skip
     first = same.sort("layer").row(0, named=True)
     interval = "" if least["low"] is None else f" [{least['low']:.2f}, {least['high']:.2f}]"
     changed = least["high"] is not None and least["high"] < 0.99
+    most, shuffled = f"{least['value']:.2f}{interval}", least["control"] or 0.0
     sentence = (
-        f"Tuning changed representations most at {place}: CKA base against tuned {least['value']:.2f}{interval}; "
-        f"at the embeddings it is {first['value']:.2f}, for unrelated rows {least['control'] or 0:.2f}."
+        f"Tuning changed representations most at {_place(least)}: CKA base against tuned {most}; at {_place(first)} it is "
+        f"{first['value']:.2f}, for unrelated rows {shuffled:.2f}."
     )
     return [
         Finding(
@@ -124,3 +122,9 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
             verdict="task not learned" if subject.learned is False else ("found" if changed else "undecided"),
         )
     ]  # fmt: skip
+
+
+def _place(row: dict[str, Any]) -> str:
+    if row["layer"] < 0:
+        return "the embeddings"
+    return f"layer {row['layer']}" if row["site"] == "resid_post" else "the final norm's output"

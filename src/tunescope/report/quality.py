@@ -9,7 +9,7 @@ from typing import Any
 from tunescope.report.figures import style
 from tunescope.report.figures.select import pooled
 from tunescope.report.read import ArmRun, RunFolder
-from tunescope.report.text import Estimate, finite, listed, number, plural
+from tunescope.report.text import Estimate, finite, listed, number, plural, short_path
 
 SHOWN_ARMS = 3
 
@@ -176,7 +176,7 @@ def arm_lines(run: RunFolder) -> list[ArmLine]:
                 ArmLine(
                     run=trained,
                     colour=position % len(style.ARM_COLOURS),
-                    model=str(metrics.get("model", "")),
+                    model=short_path(str(metrics.get("model", ""))),
                     method=str(metrics.get("method", "")),
                     accuracy=pooled([record_of(metrics, run.split, "accuracy")]),
                     f1=pooled([record_of(metrics, run.split, "f1_macro")]),

@@ -8,6 +8,7 @@ reading direction. Jinja's autoescape makes markup harmless in HTML; :func:`visi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -148,3 +149,12 @@ def listed(words: Iterable[str]) -> str:
 def plural(count: int, word: str) -> str:
     """Return ``1 row`` or ``2 rows``."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def short_path(name: str) -> str:
+    """Return a hub id as it is, and of a local folder the part that tells it from others."""
+    parts = [part for part in re.split(r"[\\/]+", name) if part]
+    if not name.startswith(("/", "~")) and ":" not in name[:3]:
+        return name
+    generic = re.fullmatch(r"model|checkpoint-\d+|seed-\d+", parts[-1]) if parts else None
+    return "/".join(parts[-2:] if generic else parts[-1:])
