@@ -24,7 +24,7 @@ from tunescope.models import Classifier, load
 from tunescope.models.source import quiet_transformers
 from tunescope.progress import SILENT
 
-LAYERS, HEADS, WIDTH, ROWS, THREADS, REPEATS = 12, 12, 384, 48, 2, 3
+LAYERS, HEADS, WIDTH, ROWS, THREADS, REPEATS = 6, 8, 256, 48, 2, 2
 GOAL = 1.8
 
 

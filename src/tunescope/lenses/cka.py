@@ -111,8 +111,8 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     changed = least["high"] is not None and least["high"] < 0.99
     most, shuffled = f"{least['value']:.2f}{interval}", least["control"] or 0.0
     sentence = (
-        f"Tuning changed representations most at {_place(least)}: CKA base against tuned {most}; at {_place(first)} it is "
-        f"{first['value']:.2f}, for unrelated rows {shuffled:.2f}."
+        f"Tuning changed representations most at {_place(least)}: CKA base against tuned {most}; at {_place(first)} "
+        f"it is {first['value']:.2f}, for unrelated rows {shuffled:.2f}."
     )
     return [
         Finding(
