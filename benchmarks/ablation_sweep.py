@@ -25,7 +25,7 @@ from tunescope.models.source import quiet_transformers
 from tunescope.progress import SILENT
 
 LAYERS, HEADS, WIDTH, ROWS, THREADS, REPEATS = 6, 8, 256, 48, 2, 2
-GOAL = 1.8
+GOAL = 0.9  # of the arithmetic limit: starting at the edited block leaves (L + 1) / 2 of L blocks to compute
 
 
 def classifier(folder: Path) -> Classifier:
@@ -41,6 +41,8 @@ def classifier(folder: Path) -> Classifier:
         vocab_size=1000,
         num_labels=6,
         pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     with quiet_transformers():
         GPT2ForSequenceClassification(config).save_pretrained(folder)
@@ -107,9 +109,9 @@ def main() -> None:
         f"naive, batches of {size}: {slow[size][0]:.2f} s; sweep: {fast:.2f} s; largest difference in a logit {gap:.1e}"
     )
     ratio = slow[size][0] / fast
-    # Starting at the edited block leaves (L + 1) / 2 of L blocks to compute on average.
     limit = 2 * LAYERS / (LAYERS + 1)
-    figure = {"figure": "head sweep against naive loop", "ratio": round(ratio, 2), "goal": GOAL, "met": ratio >= GOAL,
+    figure = {"figure": "head sweep against naive loop", "ratio": round(ratio, 2), "goal": round(GOAL * limit, 2),
+              "met": ratio >= GOAL * limit,
               "arithmetic_limit": round(limit, 2), "largest_logit_difference": gap}  # fmt: skip
     print(json.dumps(figure))
     if gap > 1e-4:
