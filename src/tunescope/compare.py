@@ -21,6 +21,7 @@ from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
 from tunescope.device import resolve_device
 from tunescope.environment import environment
+from tunescope.errors import DataError
 from tunescope.evaluation.metrics import classification_metrics, confusion_matrix
 from tunescope.evaluation.predict import predict
 from tunescope.files import write_json
@@ -158,7 +159,15 @@ def _rows(request: CompareRequest, progress: Progress) -> Rows:
     update: dict[str, Any] = {"seed": request.seed}
     if not isinstance(request.data.path, dict) and request.data.split_column is None:
         update |= {"validation": 1 - FIT_SHARE, "test": 0.0}
-    return load_rows(request.data.model_copy(update=update), request.seed, progress)
+    rows = load_rows(request.data.model_copy(update=update), request.seed, progress)
+    missing = [split for split in ("train", "validation") if split not in rows.splits]
+    if missing:
+        raise DataError(
+            f"A comparison needs train rows, to fit the base's head on, and validation rows, to look at; there are no "
+            f"{' and no '.join(missing)} rows.",
+            hint="Give one file; it is divided by content, and which rows were which is written into the run.",
+        )
+    return rows
 
 
 def _subject(
@@ -296,7 +305,7 @@ def _about(
         if record["logged"]
     ]
     return {
-        "name": f"{Path(request.base).name} against {', '.join(tuned)}",
+        "name": f"{arm_names([request.base])[0]} against {', '.join(tuned)}",
         "command": command,
         "base": str(request.base),
         "tuned": tuned,

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tunescope.evaluation.metrics import confusion_matrix
 
+GENERIC = re.compile(r"model|checkpoint-\d+|seed-\d+")  # says little without the folder above it
 SHARP = 0.10  # a relabelling that gains this much accuracy is worth a sentence
 
 
@@ -25,7 +26,7 @@ def arm_names(paths: Sequence[str]) -> list[str]:
     ]
     names: list[str] = []
     for own in parts:
-        depth = 2 if own and re.fullmatch(r"model|checkpoint-\d+|seed-\d+", own[-1]) else 1
+        depth = next((n for n, part in enumerate(reversed(own), 1) if not GENERIC.fullmatch(part)), len(own))
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(own[-depth:])).strip("-._") or "tuned"
         name = name[-60:].lstrip("-._")
         taken = sum(other == name or other.startswith(f"{name}-again-") for other in names)

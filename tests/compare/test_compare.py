@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ import torch
 from tiny import tiny_folder
 from tunescope.compare import CompareRequest, compare_folders
 from tunescope.config import DataConfig, LensConfig
-from tunescope.errors import ModelError
+from tunescope.errors import DataError, ModelError
 from tunescope.models.source import quiet_transformers
 from tunescope.stats.results import Result, load_findings
 
@@ -165,3 +166,11 @@ def test_a_checkpoint_that_shares_only_the_trunk_has_no_findings_about_its_insid
     assert kinds == {"margin_change"}
     notes = json.loads((run / "compare.json").read_text())["notes"]
     assert any("every weight of the trunk equals the base's" in note for note in notes)
+
+
+def test_rows_of_one_given_split_alone_are_refused(folders, tmp_path):
+    data = DataConfig(path={"test": str(folders["rows"])}, text="text", label="label")
+    request = replace(request_for(folders, [folders["full"]], tmp_path / "run"), data=data)
+    with pytest.raises(DataError, match="there are no train and no validation rows"):
+        compare_folders(request)
+    assert not (tmp_path / "run").exists()

@@ -47,7 +47,7 @@ def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[F
         return []
     best = effects.sort("value").row(0, named=True)  # the largest loss of margin
     random, base = _beside(mine, best, "tuned", "random"), _beside(mine, best, "base", "none")
-    beyond = random is None or best["high"] is None or best["high"] < random["low"]
+    beyond = random is not None and best["high"] is not None and best["high"] < random["low"]
     # Removing a component may help as well as harm; only a loss that chance does not explain is "needed".
     clear = best["q"] is not None and best["q"] <= 0.05 and (best["high"] or 0.0) < 0 and beyond
     control = f"random direction of equal norm: {_number(random)}"
