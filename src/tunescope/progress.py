@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.progress import Task as RichTask
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -56,6 +58,14 @@ class _LineTask:
         self._print()
 
 
+class _RateColumn(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: RichTask) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{rate:.1f}/s", style="progress.data.speed")
+
+
 class _BarTask:
     def __init__(self, bar: RichProgress, name: str, total: float, unit: str) -> None:
         self.bar = bar
@@ -89,7 +99,7 @@ class Progress:
         elif self.console.is_terminal:
             columns = (
                 TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"), TimeRemainingColumn(),
+                TextColumn("{task.fields[unit]}"), _RateColumn(), TimeRemainingColumn(),
             )  # fmt: skip
             with RichProgress(*columns, console=self.console, transient=False) as bar:
                 yield _BarTask(bar, name, total, unit)
