@@ -20,3 +20,30 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs real data in {SHARED} (TUNESCOPE_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def one_thread():
+    """Run on one thread, so that sums come in one order and bits can be compared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory):
+    """A tiny GPT-2 classifier folder of two layers."""
+    from tiny import tiny_folder
+
+    return tiny_folder("gpt2", tmp_path_factory.mktemp("models") / "gpt2", layers=2)
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory):
+    """A tiny BERT classifier folder of two layers."""
+    from tiny import tiny_folder
+
+    return tiny_folder("bert", tmp_path_factory.mktemp("models") / "bert", layers=2)

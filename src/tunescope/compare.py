@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +16,13 @@ from tunescope.capture.verify import verify
 from tunescope.config import DataConfig, LensConfig, load_data
 from tunescope.data.load import load_rows
 from tunescope.data.rows import Rows
-from tunescope.data.tokens import Tokens, tokenize
+from tunescope.data.tokens import Tokens, length_summary, tokenize, truncation_by_label
 from tunescope.device import resolve_device
-from tunescope.environment import environment
+from tunescope.environment import command_line, environment
 from tunescope.errors import DataError
 from tunescope.evaluation.metrics import classification_metrics, confusion_matrix
 from tunescope.evaluation.predict import predict
-from tunescope.files import write_json
+from tunescope.files import atomic_path, write_json
 from tunescope.foreign import arm_names, label_doubt, logged_metrics, same_weights
 from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
 from tunescope.models import Classifier, fit_probe, load, load_trunk
@@ -141,7 +139,7 @@ def _compare(request: CompareRequest, progress: Progress) -> Comparison:
         for subject in subjects:
             wanted = [(lens.lens, lens.options) for lens in request.lenses]
             outputs += look(subject, wanted, LENSES)
-        command = shlex.join(["tunescope", *sys.argv[1:]])
+        command = command_line()
         about = {"tunescope": __version__, "command": command, "seeds": [request.seed]}
         findings = save_outputs(outputs, request.folder / "results", about)
         save_findings(findings, request.folder / "findings.json")
@@ -267,31 +265,23 @@ def _write_arm(
         },
     )  # fmt: skip
     label = pl.Series("label", np.where(known, tokens.labels, 0)).set(pl.Series(~known), None)
-    folder.mkdir(parents=True, exist_ok=True)
-    table.insert_column(1, pl.lit("validation").alias("split")).insert_column(2, label).write_parquet(
-        folder / "predictions.parquet"
-    )
+    table.insert_column(1, pl.lit("validation").alias("split")).insert_column(2, label)
+    with atomic_path(folder / "predictions.parquet") as temporary:
+        table.write_parquet(temporary)
 
 
 def _summary(rows: Rows, subjects: Sequence[Subject]) -> dict[str, Any]:
-    tokens: dict[str, Any] = {}
-    truncated: dict[str, Any] = {}
-    for subject in subjects:
-        names = subject.tuned.labels.names
-        for split, part in subject.splits.items():
-            if len(part) == 0:
-                continue
-            tokens.setdefault(subject.arm, {})[split] = {
-                "mean": float(part.lengths.mean()), "median": float(np.median(part.lengths)),
-                "p95": float(np.quantile(part.lengths, 0.95)), "max": int(part.lengths.max()),
-            }  # fmt: skip
-            truncated.setdefault(subject.arm, {})[split] = {
-                name: {
-                    "rows": int((part.labels == i).sum()), "truncated": int(part.truncated[part.labels == i].sum())
-                }
-                for i, name in enumerate(names)
-            }  # fmt: skip
-    return {**rows.summary(), "tokens": tokens, "truncated": truncated}
+    parts = {subject.arm: {name: t for name, t in subject.splits.items() if len(t)} for subject in subjects}
+    return {
+        **rows.summary(),
+        "tokens": {
+            arm: {name: length_summary(t) for name, t in splits.items()} for arm, splits in parts.items()
+        },
+        "truncated": {
+            arm: {name: truncation_by_label(t, rows.labels) for name, t in splits.items()}
+            for arm, splits in parts.items()
+        },
+    }
 
 
 def _about(

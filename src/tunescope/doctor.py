@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunescope import __version__
+from tunescope.environment import installed_version
 
 OFFLINE_FLAGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 EXTRAS_FOR_USERS = ("peft", "minilm")
@@ -56,16 +57,9 @@ def _requirements() -> list[tuple[str, str, str | None]]:
     return found
 
 
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _libraries() -> dict[str, dict[str, str | None]]:
     return {
-        name: {"installed": _installed(name), "needed": bound}
+        name: {"installed": installed_version(name), "needed": bound}
         for name, bound, extra in sorted(_requirements())
         if extra is None
     }
@@ -77,7 +71,7 @@ def _extras() -> dict[str, dict[str, Any]]:
     for name, _, extra in _requirements():
         if extra in EXTRAS_FOR_USERS:
             entry = extras.setdefault(extra, {"libraries": {}, "install": None})
-            entry["libraries"][name] = _installed(name)
+            entry["libraries"][name] = installed_version(name)
             if entry["libraries"][name] is None:
                 entry["install"] = f'pip install "tunescope[{extra}]"'
     return extras

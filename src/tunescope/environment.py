@@ -33,7 +33,9 @@ def environment(device: str, command: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+        "libraries": {
+            name: version for name in LIBRARIES if (version := installed_version(name)) is not None
+        },
         "device": device,
         "device_name": torch.cuda.get_device_name(device)
         if device.startswith("cuda")
@@ -49,7 +51,8 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed library, or None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

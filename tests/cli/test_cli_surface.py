@@ -114,6 +114,6 @@ def test_doctor_without_a_question_says_what_to_ask():
 def test_a_missing_extra_gets_its_exact_command(monkeypatch):
     from tunescope import doctor
 
-    installed = doctor._installed
-    monkeypatch.setattr(doctor, "_installed", lambda name: None if name == "peft" else installed(name))
+    installed = doctor.installed_version
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "peft" else installed(name))
     assert 'not installed: pip install "tunescope[peft]"' in doctor.environment_text()

@@ -1,24 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
-
-from tiny import tiny_folder
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def gpt2_folder(tmp_path_factory):
-    return tiny_folder("gpt2", tmp_path_factory.mktemp("models") / "gpt2", layers=2)
-
-
-@pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory):
-    return tiny_folder("bert", tmp_path_factory.mktemp("models") / "bert", layers=2)
+def _one_thread(one_thread):
+    """Every test here runs on one thread."""
