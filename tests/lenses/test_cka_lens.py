@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -13,7 +15,7 @@ from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.lenses import LENSES, LensRows, look
 from tunescope.lenses.cka import CKALens, CKAOptions
-from tunescope.lenses.reading import read_pass
+from tunescope.lenses.reading import View, read_pass
 from tunescope.models import load
 from tunescope.stats import cka as reference_cka
 
@@ -31,7 +33,7 @@ def test_identical_models_have_cka_one_and_no_findings(kind, tmp_path):
     diagonal = output.table.filter(
         (pl.col("layer") == pl.col("layer_other")) & (pl.col("site") == pl.col("site_other"))
     )
-    assert diagonal.height == 3 * (model.n_layers + 1 + (model.family.final_norm is not None))
+    assert diagonal.height == 3 * 3 * (model.n_layers + 1 + (model.family.final_norm is not None))
     undefined = diagonal.filter(pl.col("value").is_null())
     # Pooling at [CLS] makes the embeddings one constant vector; CKA of a constant is undefined, and said to be.
     assert set(undefined["site"]) == (set() if kind == "gpt2" else {"embeddings"})
@@ -60,7 +62,8 @@ def test_values_equal_the_full_estimate_from_features_read_one_row_at_a_time(tmp
             features(base, Site("resid_post", first)), features(tuned, Site("resid_post", second))
         )
         mine = table.filter(
-            (pl.col("model") == "base_tuned") & (pl.col("site") == "resid_post") & (pl.col("layer") == first)
+            (pl.col("metric") == "cka") & (pl.col("model") == "base_tuned")
+            & (pl.col("site") == "resid_post") & (pl.col("layer") == first)
             & (pl.col("site_other") == "resid_post") & (pl.col("layer_other") == second)
         )["value"].item()  # fmt: skip
         assert mine == pytest.approx(float(expected.value), abs=1e-5)
@@ -74,7 +77,9 @@ def test_a_planted_change_in_one_layer_is_found_there_and_not_before(tmp_path):
             parameter.copy_(torch.randn_like(parameter))
     output = table_of(make_subject(base, tuned))
     same = output.table.filter(
-        (pl.col("model") == "base_tuned") & (pl.col("layer") == pl.col("layer_other"))
+        (pl.col("metric") == "cka")
+        & (pl.col("model") == "base_tuned")
+        & (pl.col("layer") == pl.col("layer_other"))
     ).sort("layer")
     values = same["value"].to_list()
     assert values[1:3] == pytest.approx([1.0, 1.0], abs=1e-9)
@@ -94,16 +99,53 @@ def test_padding_and_batching_do_not_matter(tmp_path):
     tokens = subject.draw(LensRows(n=80), labelled=False)
     options = CKAOptions(block=16, full_below=8)
     lens = CKALens(subject, options, len(tokens))
+    read_pass(subject, tokens, [lens.before()])
     read_pass(subject, tokens, [lens])
-    alone = CKALens(subject, options, len(tokens))
+    alone = CKALens(subject, options.model_copy(update={"variants": ("raw",)}), len(tokens))
+    assert alone.before() is None
     with torch.no_grad():
         for which, model in (("base", base), ("tuned", tuned)):
             for index in np.random.default_rng(0).permutation(len(tokens)):
                 batch = collate(tokens, np.array([index]))
                 for site, value in read(model, alone.sites(model), batch.inputs()).items():
                     pooled = model.pool(value, batch.attention_mask)
-                    alone.state.update(batch.index, {f"{which}:{site}": pooled.numpy()})
-    np.testing.assert_allclose(lens.table()["value"], alone.table()["value"], atol=1e-5)
+                    alone.states["raw"].update(batch.index, {f"{which}:{site}": pooled.numpy()})
+    raw = lens.table().filter(pl.col("metric") == "cka")
+    np.testing.assert_allclose(raw["value"], alone.table()["value"], atol=1e-5)
+
+
+def test_a_shared_rogue_dimension_makes_raw_cka_and_only_raw_cka(tmp_path):
+    """Two unrelated final norms that share one loud dimension: alike raw, unlike standardised or without it."""
+    base, tuned = (load(str(tiny_folder("gpt2", tmp_path / str(s), seed=s))) for s in (0, 1))
+    subject = make_subject(base, tuned, make_rows(200))
+    loud = Site("final_norm_out")
+    tokens = subject.draw(LensRows(n=100), labelled=False)
+    lens = CKALens(subject, CKAOptions(outliers=1), len(tokens))
+    before = lens.before()
+
+    def louder(view: View) -> View:
+        if view.site != loud:
+            return view
+        shared = np.array(
+            [int(row.split("-")[1]) % 7 - 3.0 for row in view.row_ids]
+        )  # the same in both models
+        changed = view.activation.clone()
+        changed[:, :, 4] = 50 * torch.as_tensor(shared, dtype=changed.dtype)[:, None]
+        return dataclasses.replace(view, activation=changed)
+
+    for reader in (before, lens):
+        plain = reader.update
+        reader.update = lambda view, plain=plain: plain(louder(view))  # type: ignore[method-assign]
+        read_pass(subject, tokens, [reader])
+    table = lens.table().filter(
+        (pl.col("model") == "base_tuned")
+        & (pl.col("site") == str(loud))
+        & (pl.col("site_other") == str(loud))
+    )
+    values = dict(table.select("metric", "value").iter_rows())
+    assert values["cka"] > 0.95
+    assert values["cka_without_outliers"] < 0.6
+    assert values["cka_standardised"] < values["cka"] - 0.2
 
 
 def test_unequal_vocabularies_are_refused(tmp_path):

@@ -6,9 +6,10 @@ in Nguyen et al. 2021 (arXiv 2010.15327). 1 means equal up to rotation and scale
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +19,12 @@ from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier
 from tunescope.stats.hsic import BlockHSIC
 from tunescope.stats.results import Finding, result_table
+from tunescope.stats.states import Moments
 
+Variant = Literal["raw", "standardised", "without_outliers"]
+METRICS: dict[Variant, str] = {
+    "raw": "cka", "standardised": "cka_standardised", "without_outliers": "cka_without_outliers",
+}  # fmt: skip
 WHAT = (
     "Unbiased linear CKA between the pooled states of all layers, within the base, within the tuned model and base "
     "against tuned; 1 is equal up to rotation and scale, 0 unrelated."
@@ -33,26 +39,64 @@ class CKAOptions(BaseModel):
     rows: LensRows = Field(default_factory=lambda: LensRows(n=2000), description="which rows to look at")
     block: int = Field(256, ge=8, description="rows in a block of the streamed estimate: 8 or more")
     full_below: int = Field(1024, ge=0, description="up to this many rows, one block holds them all")
+    variants: tuple[Variant, ...] = Field(
+        ("raw", "standardised", "without_outliers"),
+        min_length=1,
+        description="a list of raw, standardised and without_outliers",
+    )
+    outliers: int = Field(
+        3, ge=1, description="dimensions of greatest variance that without_outliers takes out: 1 or more"
+    )
+
+
+class DeviationLens(ReadingLens):
+    """Keeps the moments of every site of both models, for what must be known before CKA is streamed."""
+
+    def __init__(self, sites: Callable[[Classifier], list[Site]]) -> None:
+        self._sites = sites
+        self.moments: dict[str, Moments] = {}
+
+    def sites(self, model: Classifier) -> list[Site]:
+        """Return the sites that CKA will read."""
+        return self._sites(model)
+
+    def update(self, view: View) -> None:
+        """Fold one site's pooled states into its moments."""
+        pooled = view.model.pool(view.activation, view.attention_mask).double().cpu().numpy()
+        self.moments.setdefault(f"{view.which}:{view.site}", Moments(pooled.shape[1])).update(pooled)
+
+    def table(self) -> pl.DataFrame:
+        """Return nothing: this lens serves another one."""
+        return result_table([])
 
 
 class CKALens(ReadingLens):
-    """Streams pooled states of every layer of both models into one block-wise state."""
+    """Streams pooled states of every layer of both models into one block-wise state a variant."""
 
     def __init__(self, subject: Subject, options: CKAOptions, rows: int) -> None:
         self.subject = subject
+        self.options = options
+        self.deviations = DeviationLens(self.sites)
         self.keys: list[tuple[str, Site]] = [
             (which, site)
             for which, model in (("base", subject.base), ("tuned", subject.tuned))
             for site in self.sites(model)
         ]
         names = [f"{which}:{site}" for which, site in self.keys]
-        self.state = BlockHSIC(
-            names,
-            rows,
-            block=options.block,
-            full_below=options.full_below,
-            permutation_seed=subject.sampling_seed,
-        )
+        self.states = {
+            variant: BlockHSIC(
+                names,
+                rows,
+                block=options.block,
+                full_below=options.full_below,
+                permutation_seed=subject.sampling_seed,
+            )
+            for variant in options.variants
+        }
+
+    def before(self) -> ReadingLens | None:
+        """Ask for the deviations of all rows, unless CKA is only wanted as it is."""
+        return None if set(self.options.variants) == {"raw"} else self.deviations
 
     def sites(self, model: Classifier) -> list[Site]:
         """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
@@ -60,13 +104,29 @@ class CKALens(ReadingLens):
         return sites if model.family.final_norm is None else [*sites, Site("final_norm_out")]
 
     def update(self, view: View) -> None:
-        """Pool one site's states by the mask and add them to the block of their rows."""
-        pooled = view.model.pool(view.activation, view.attention_mask)
-        self.state.update(view.ranks, {f"{view.which}:{view.site}": pooled.float().cpu().numpy()})
+        """Pool one site's states by the mask and add them to the block of their rows, once a variant."""
+        pooled = view.model.pool(view.activation, view.attention_mask).float().cpu().numpy()
+        name = f"{view.which}:{view.site}"
+        for variant, state in self.states.items():
+            state.update(view.ranks, {name: self._varied(pooled, name, variant)})
+
+    def _varied(self, pooled: np.ndarray, name: str, variant: Variant) -> np.ndarray:
+        if variant == "raw":
+            return pooled
+        moments = self.deviations.moments[name]
+        deviation = moments.standard_deviation(ddof=0)
+        if variant == "standardised":
+            return (pooled - moments.mean) / np.where(deviation > 0, deviation, 1.0)
+        order = np.argsort(-deviation, kind="stable")
+        return pooled[:, np.sort(order[min(self.options.outliers, len(order) - 1) :])]
 
     def table(self) -> pl.DataFrame:
-        """Return one row per pair of sites with value, interval and the value for shuffled rows."""
-        matrix = self.state.matrix()
+        """Return one row per variant and pair of sites with value, interval and the value for shuffled rows."""
+        records = [record for variant in self.options.variants for record in self._records(variant)]
+        return result_table(records)
+
+    def _records(self, variant: Variant) -> list[dict[str, Any]]:
+        matrix = self.states[variant].matrix()
         by_name = {f"{which}:{site}": (which, site) for which, site in self.keys}
         records: list[dict[str, Any]] = []
         for entry in matrix.records():
@@ -75,13 +135,13 @@ class CKALens(ReadingLens):
                 continue  # the transpose of base against tuned
             pair = first[0] if first[0] == second[0] else "base_tuned"
             records.append({
-                "arm": self.subject.arm, "seed": self.subject.seed, "model": pair, "metric": "cka",
+                "arm": self.subject.arm, "seed": self.subject.seed, "model": pair, "metric": METRICS[variant],
                 "site": first[1].name, "layer": depth(first[1], self.subject.base),
                 "site_other": second[1].name, "layer_other": depth(second[1], self.subject.tuned),
                 "value": entry["value"], "low": entry["low"], "high": entry["high"], "n": entry["n"],
                 "control": entry["control"], "method": entry["method"], "note": entry["note"],
             })  # fmt: skip
-        return result_table(records)
+        return records
 
 
 def depth(site: Site, model: Classifier) -> int:
@@ -99,6 +159,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
         (pl.col("arm") == subject.arm)
         & pl.col("seed").eq_missing(pl.lit(subject.seed))
         & (pl.col("model") == "base_tuned")
+        & (pl.col("metric") == "cka")
         & (pl.col("layer") == pl.col("layer_other"))
         & (pl.col("site") == pl.col("site_other"))
         & pl.col("value").is_not_null()

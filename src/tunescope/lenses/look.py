@@ -88,6 +88,9 @@ def look(
     for rows, members in selections.items():
         tokens = subject.draw(rows, labelled=False)
         readers = [lens.start(subject, options, len(tokens)) for _, lens, options in members]
+        first = [one for one in (reader.before() for reader in readers) if one is not None]
+        if first:
+            read_pass(subject, tokens, first)
         read_pass(subject, tokens, readers)
         tables |= {
             name: (reader.table(), None) for (name, _, _), reader in zip(members, readers, strict=True)

@@ -60,6 +60,10 @@ class ReadingLens(ABC):
     def table(self) -> pl.DataFrame:
         """Return the tidy table of the result."""
 
+    def before(self) -> ReadingLens | None:
+        """Return a lens that must have seen all rows before this one sees the first, or None."""
+        return None
+
 
 def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -> None:
     """Show every lens the base and then the tuned model on the same batches."""

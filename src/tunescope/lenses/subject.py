@@ -71,7 +71,7 @@ class Subject:
         return models if self.base_head == "none" else [("base", self.base), *models]
 
     def tokens(self, split: str) -> Tokens:
-        """Return the rows of a split.
+        """Return the rows of a split; where windows slide, the first window of each.
 
         Raises:
             LensError: There is no such split.
@@ -79,7 +79,7 @@ class Subject:
         if split not in self.splits or len(self.splits[split]) == 0:
             have = ", ".join(name for name, tokens in self.splits.items() if len(tokens)) or "none"
             raise LensError(f"There are no {split} rows to look at; the splits with rows are: {have}.")
-        return self.splits[split]
+        return self.splits[split].first_windows()
 
     def draw(self, rows: LensRows, *, labelled: bool = True) -> Tokens:
         """Draw at most ``rows.n`` rows of a split, every class in proportion, in random order.
