@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from tunescope.lenses.subject import Subject
@@ -22,15 +23,15 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     full = own.filter(pl.col("metric") == "model_accuracy").row(0, named=True)
     theirs = one.filter(pl.col("by") == "variance").row(0, named=True)
     control = one.filter(pl.col("by") == "train accuracy").row(0, named=True)
-    random = one.filter(pl.col("by") == "random direction")["value"]
-    permuted = one.filter(pl.col("by") == "labels permuted")["value"]
+    random = one.filter(pl.col("by") == "random direction")["value"].to_numpy()
+    permuted = one.filter(pl.col("by") == "labels permuted")["value"].to_numpy()
     sentence = (
         f"The dimension of greatest variance ({theirs['dimension']}) alone reaches {_number(theirs)} where the tuned "
         f"model reaches {_number(full)}; the best dimension by train rows ({control['dimension']}) reaches "
-        f"{_number(control)}, random directions {random.median():.3f} (best {random.max():.3f}), and choosing with "
-        f"permuted labels {permuted.median():.3f}."
+        f"{_number(control)}, random directions {np.median(random):.3f} (best {random.max():.3f}), and choosing with "
+        f"permuted labels {np.median(permuted):.3f}."
     )
-    beats_random = theirs["low"] is not None and theirs["low"] > float(random.max() or 1.0)
+    beats_random = theirs["low"] is not None and theirs["low"] > float(random.max())
     verdict = "found" if beats_random else "undecided"
     return [
         Finding(

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.report.figures import ablation, depth, similarity, style, training
+from tunescope.report.figures import ablation, depth, geometry, similarity, style, training
 from tunescope.report.figures.select import only, seeds, values
 from tunescope.report.read import LensResult, RunFolder, require
 from tunescope.report.text import listed, plural, signed
@@ -22,6 +22,11 @@ HOW_CKA = (
     "in common. In the middle map, a diagonal that fades with depth says from where on tuning "
     "changed the representation."
 )
+VARIANTS_CAPTION = (
+    "CKA of base against tuned at the same site: as it is, with every dimension divided by its standard deviation, and "
+    "without each site's dimensions of greatest variance. Grey: rows shuffled."
+)
+HOW_VARIANTS = "Where only the first panel is high, a few loud dimensions make the models look alike."
 HOW_HEADS = (
     "Red: without this head the true class loses margin, so the head helps; blue: without it the model "
     "does better. A dot marks q ≤ 0.05 after correction over all heads. Compare tuned with base: what is "
@@ -146,7 +151,7 @@ def cka_groups(run: RunFolder) -> list[Group]:
         return []
     table = checked(result, similarity.COLUMNS)
     groups: list[Group] = []
-    for arm, seed, rows, main in _arm_seeds(table, run.arm_names):
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         panels = similarity.cka_panels(rows)
         if panels:
             caption = (
@@ -154,8 +159,13 @@ def cka_groups(run: RunFolder) -> list[Group]:
                 "The hover gives each cell's 95 % interval, its n, and the control: the same pair with "
                 "rows shuffled."
             )
-            figure = style.Figure(f"cka-{len(groups)}", "", panels, caption, HOW_CKA, CKA_SCALE)
-            groups.append(Group(_group_title(arm, seed, table), main, (figure,)))
+            figures = [style.Figure(f"cka-{len(groups)}", "", panels, caption, HOW_CKA, CKA_SCALE)]
+            variants = geometry.variant_panels(rows, style.arm_colour(run.arm_names, arm))
+            if variants:
+                title = "The same with dimensions made equal"
+                key = f"cka-variants-{len(groups)}"
+                figures.append(style.Figure(key, title, variants, VARIANTS_CAPTION, HOW_VARIANTS))
+            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
     return groups
 
 
@@ -166,10 +176,10 @@ def ablation_groups(run: RunFolder) -> list[Group]:
         return []
     table = checked(result, ablation.COLUMNS)
     groups: list[Group] = []
-    for arm, seed, rows, main in _arm_seeds(table, run.arm_names):
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         figures = _ablation_figures(run, result, rows, arm, f"{len(groups)}")
         if figures:
-            groups.append(Group(_group_title(arm, seed, table), main, tuple(figures)))
+            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
     return groups
 
 
@@ -222,7 +232,8 @@ def _effect_scale(limit: float) -> style.Scale:
     )
 
 
-def _arm_seeds(table: pl.DataFrame, arms: Sequence[str]) -> list[tuple[str, int, pl.DataFrame, bool]]:
+def arm_seeds(table: pl.DataFrame, arms: Sequence[str]) -> list[tuple[str, int, pl.DataFrame, bool]]:
+    """Return (arm, seed, its rows, whether it is the arm's first seed) in the order of the arms."""
     found: list[tuple[str, int, pl.DataFrame, bool]] = []
     for arm in arms:
         own = only(table, arm=arm)
@@ -236,7 +247,8 @@ def _of_seed(seed: int, table: pl.DataFrame) -> str:
     return f", seed {seed}" if len(seeds(table)) > 1 else ""
 
 
-def _group_title(arm: str, seed: int, table: pl.DataFrame) -> str:
+def group_title(arm: str, seed: int, table: pl.DataFrame) -> str:
+    """Return an arm's name, with its seed where the table holds several."""
     return f"{arm}{_of_seed(seed, table)}"
 
 

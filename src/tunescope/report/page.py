@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tunescope import __version__
 from tunescope.files import write_atomic
-from tunescope.report import evidence, quality, tables, text, trust
+from tunescope.report import evidence, geometry, quality, tables, text, trust
 from tunescope.report.read import RunFolder, read_run
 
 REPORT_NAME = "report.html"
@@ -95,6 +95,8 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "confusion": evidence.confusion_figure(run),
         "cka": evidence.cka_groups(run),
         "ablation": evidence.ablation_groups(run),
+        "spread": geometry.spread_groups(run),
+        "dimensions": geometry.dimension_groups(run),
         "planted": tables.planted(run),
         "examples": tables.examples(run),
         "lenses": tables.other_lenses(run),

@@ -15,7 +15,7 @@ from tunescope.report.read import SPLITS, LensResult, RunFolder, require
 from tunescope.report.text import Estimate, finite, number, percent, probability, visible
 from tunescope.report.trust import flat, rows_said, said
 
-KNOWN_LENSES = ("cka", "ablation", "planted")
+KNOWN_LENSES = ("cka", "ablation", "planted", "spread", "dimensions")
 SHOWN_ROWS = 200
 SHOWN_EXAMPLES = 6
 SHOWN_CHARACTERS = 300

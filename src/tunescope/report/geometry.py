@@ -1,0 +1,85 @@
+"""The section on geometry: which dimensions are loud, and which of them decide."""
+
+from __future__ import annotations
+
+from tunescope.report.evidence import Group, arm_seeds, checked, group_title
+from tunescope.report.figures import geometry, style
+from tunescope.report.read import RunFolder
+from tunescope.report.trust import rows_said
+
+HOW_SPIKES = (
+    "A tall spike is a rogue dimension. Those that stand as tall in the base were there before tuning: they are "
+    "no sign of the task by themselves."
+)
+HOW_ONE = (
+    "The first question is whether a single dimension does better than random directions and than choosing with "
+    "permuted labels; the second, whether it does as well as the whole model (paired test in the hover)."
+)
+HOW_REMOVAL = (
+    "A curve that stays up as the loudest dimensions go, and falls as random ones do, says that loudness is not "
+    "what carries the task. Bands: 95 % intervals over rows, and over draws for the random order."
+)
+
+
+def spread_groups(run: RunFolder) -> list[Group]:
+    """Return spike plots and measures of isotropy, one group per arm and seed."""
+    result = run.results.get("spread")
+    if result is None:
+        return []
+    table = checked(result, geometry.SPREAD_COLUMNS)
+    groups: list[Group] = []
+    on = rows_said(result) or "rows not recorded"
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+        colour = style.arm_colour(run.arm_names, arm)
+        spikes = geometry.spike_panels(rows, colour)
+        cloud = geometry.isotropy_panels(rows, colour)
+        figures = []
+        if spikes:
+            caption = f"Variance of each dimension of the pooled states at the last site, on {on}; the top 3 are named."
+            title = "Variance by dimension"
+            figures.append(style.Figure(f"spikes-{len(groups)}", title, spikes, caption, HOW_SPIKES))
+        if cloud:
+            caption = (
+                f"Measures of the whole cloud over depth, on {on}. Grey: base; coloured: tuned. A rogue dimension "
+                "holds more than five times the mean variance, unless the study says otherwise."
+            )
+            figures.append(style.Figure(f"cloud-{len(groups)}", "Isotropy over depth", cloud, caption))
+        if figures:
+            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+    return groups
+
+
+def dimension_groups(run: RunFolder) -> list[Group]:
+    """Return one-dimension classifiers and removal curves, one group per arm and seed."""
+    result = run.results.get("dimensions")
+    if result is None:
+        return []
+    table = checked(result, geometry.DIMENSION_COLUMNS)
+    on = rows_said(result) or "rows not recorded"
+    groups: list[Group] = []
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+        colour = style.arm_colour(run.arm_names, arm)
+        key = len(groups)
+        ones = [
+            geometry.one_dimension_panel(rows, model, ink)
+            for model, ink in (("base", style.BASE_COLOUR), ("tuned", colour))
+        ]
+        panels = tuple(panel for panel in ones if panel is not None)
+        figures = []
+        if panels:
+            caption = (
+                f"Thresholds on one dimension of the head's input, fitted on train rows, scored on {on}."
+            )
+            title = "What one dimension decides"
+            figures.append(style.Figure(f"one-{key}", title, panels, caption, HOW_ONE))
+        for model, folded in (("tuned", False), ("base", True)):
+            curves = geometry.removal_panels(rows, model)
+            if curves:
+                caption = f"Accuracy of the {model} model as dimensions of the head's input go, on {on}."
+                title = f"Removing dimensions: {model}"
+                figures.append(
+                    style.Figure(f"removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
+                )
+        if figures:
+            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+    return groups
