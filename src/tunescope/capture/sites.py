@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tunescope.errors import SiteError
+from tunescope.models.adapted import plain_layer
 from tunescope.models.classifier import Classifier
 
 LAYERED = (
@@ -118,7 +119,7 @@ def locate(classifier: Classifier, site: Site) -> Location:
 
 def head_weights(classifier: Classifier, layer: int) -> torch.Tensor:
     """Return each head's slice of the output projection, [H, D/H, D]: ``head_out = head_z @ slice``."""
-    projection = locate(classifier, Site("attn_out", layer)).module
+    projection = plain_layer(locate(classifier, Site("attn_out", layer)).module)  # with its adapter, if any
     weight: torch.Tensor = projection.weight  # type: ignore[assignment]
     if not classifier.family.projection_is_conv1d:
         weight = weight.T

@@ -61,7 +61,7 @@ def _probe_batch(classifier: Classifier) -> dict[str, torch.Tensor]:
 
 def _check_positions(classifier: Classifier, inputs: dict[str, torch.Tensor], logits: torch.Tensor) -> None:
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    extra = {"use_cache": False} if classifier.family.name == "GPT-2" else {}
+    extra = {"use_cache": False} if classifier.family.caches else {}
     with torch.no_grad():
         theirs = classifier.trunk(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
         ours = classifier.hidden(ids, mask)

@@ -6,15 +6,19 @@ import copy
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from tunescope.errors import MissingDependencyError, ModelError
+from tunescope.models.adapted import HEAD_FILE, RECORD, is_adapted, plain_layer
+from tunescope.models.adapted import NAME as ADAPTER_NAME
 from tunescope.models.families import Family, Pooling
+from tunescope.models.heads import HeadKind, build_head, one_logit
 from tunescope.models.source import ADAPTER, Source, check_source, hub_errors, read_config, read_tokenizer
 
 if TYPE_CHECKING:
@@ -51,10 +55,12 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
     if not base_source.path:
         raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
     check_source(base_source)
+    about = source.read_json(RECORD)
     config, family, _ = read_config(base_source)
     has_tokenizer = source.folder is not None and (source.folder / "tokenizer.json").is_file()
     tokenizer = read_tokenizer(source if has_tokenizer else base_source, config)
-    config = _adapted_config(config, source, settings, family)
+    of_trunk = (Path(source.path) / HEAD_FILE).is_file()
+    config = _adapted_config(config, source, settings, family, about)
     config.pad_token_id = config.pad_token_id if family.counts_positions_by_pad_id else tokenizer.pad_token_id
     kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with hub_errors(base_source):
@@ -66,14 +72,69 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         # peft 0.21 asks transformers 5.23 for an attribute by its old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        merged = PeftModel.from_pretrained(model, source.path, is_trainable=False).merge_and_unload()
-    return merged, tokenizer, family, None
+        adapted = model.base_model if of_trunk else model
+        peft_model = PeftModel.from_pretrained(adapted, source.path, is_trainable=False)
+        # peft 0.21's own merging of IA3 fails where a whole module (a pooler) was saved beside the scales.
+        by_hand = settings.get("peft_type") == "IA3"
+        merged = (
+            _merge(cast(PreTrainedModel, peft_model.base_model.model))
+            if by_hand
+            else peft_model.merge_and_unload()
+        )
+    pooling = cast(Pooling | None, about.get("pooling"))
+    if of_trunk:  # merging works in place, so the trunk inside the classification model is the tuned one
+        merged = model
+        _fill_head(model, family, pooling or family.own_pooling, Path(source.path))
+    if about.get("labels"):
+        model.config.id2label = dict(enumerate(about["labels"]))
+    return merged, tokenizer, family, pooling
+
+
+def _merge(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace peft's layers by merged ones, and its wrappers of whole modules by what was saved."""
+    for path, module in list(model.named_modules()):
+        if is_adapted(module):
+            model.set_submodule(path, plain_layer(module))
+        elif hasattr(module, "modules_to_save") and hasattr(module, "original_module"):
+            model.set_submodule(path, module.modules_to_save[ADAPTER_NAME])  # type: ignore[index]
+    return model
+
+
+def _fill_head(model: PreTrainedModel, family: Family, pooling: Pooling, folder: Path) -> None:
+    """Fill the head from the file that lies beside an adapter of the trunk.
+
+    Raises:
+        ModelError: The file holds another head.
+    """
+    kind = cast(HeadKind, getattr(model.config, "tunescope_head", "softmax"))
+    if kind == "sigmoid":
+        one_logit(model, family)
+    head = build_head(model, family, pooling, kind)
+    try:
+        head.load_state_dict(load_file(folder / HEAD_FILE))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder / HEAD_FILE} does not hold the head that {RECORD} tells of: {error}"
+        ) from error
 
 
 def _adapted_config(
-    config: PretrainedConfig, source: Source, settings: dict[str, object], family: Family
+    config: PretrainedConfig,
+    source: Source,
+    settings: dict[str, object],
+    family: Family,
+    about: dict[str, Any],
 ) -> PretrainedConfig:
     """Give the base's configuration the number of classes of the head that the adapter saved."""
+    config = copy.deepcopy(config)
+    if about.get("head_kind") == "sigmoid":
+        config.tunescope_head = "sigmoid"
+        config.num_labels = 1
+        return config
+    vars(config).pop("tunescope_head", None)
+    if (Path(source.path) / HEAD_FILE).is_file():
+        config.num_labels = len(about["labels"])
+        return config
     head = family.head.split(".")[0]
     shapes = _head_shapes(Path(source.path), head)
     if not shapes:
@@ -83,7 +144,6 @@ def _adapted_config(
             f"modules_to_save {settings.get('modules_to_save')!r}).",
             hint=f"Train with task_type='SEQ_CLS' or modules_to_save=['{head}'] and save again.",
         )
-    config = copy.deepcopy(config)
     if config.num_labels != shapes[-1]:
         config.num_labels = shapes[-1]
     return config

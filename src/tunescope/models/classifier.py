@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
-from tunescope.files import FORMAT_VERSION, write_atomic
 from tunescope.models.families import Family, Pooling
-from tunescope.models.heads import build_head, pool
-from tunescope.models.source import quiet_transformers
-
-OWN_TYPE = "tunescope-{model_type}-{pooling}"
-RECORD = "tunescope.json"
+from tunescope.models.heads import HeadKind, build_head, pool
+from tunescope.models.packed import Layout
+from tunescope.models.prefix import packed_pooled
+from tunescope.models.saving import write_folder
+from tunescope.models.windows import mean_by_row
 
 
 class Classifier(nn.Module):
@@ -37,6 +36,10 @@ class Classifier(nn.Module):
     Attributes:
         head: Module from pooled vectors [B, D] to logits [B, C].
         record: What is known about the checkpoint (where from, revision, what was assumed).
+        seed: The seed of the fresh head; adapters start from a stream derived from it.
+        adapter_config: peft's configuration of the adapter that lives in place, or None.
+        frozen_blocks: Leading blocks (and the embeddings, if it is above 0) that run without dropout even while
+            the rest is trained, because nothing in them is.
     """
 
     def __init__(
@@ -55,13 +58,26 @@ class Classifier(nn.Module):
         self.pooling: Pooling = pooling
         self.labels = labels
         self.max_length = max_length
-        self.head = build_head(model, family, pooling)
+        self.head = build_head(model, family, pooling, self.head_kind)
         self.record: dict[str, Any] = {}
+        self.seed = 0
+        self.adapter_config: Any = None
+        self.frozen_blocks = 0
 
     @property
     def trunk(self) -> PreTrainedModel:
         """The model without its head."""
         return cast(PreTrainedModel, self.model.base_model)
+
+    @property
+    def head_kind(self) -> HeadKind:
+        """``softmax``, or ``sigmoid`` where one logit z is returned as (0, z)."""
+        return cast(HeadKind, getattr(self.model.config, "tunescope_head", "softmax"))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether transformers' own classification class expresses this pooling and head."""
+        return self.pooling == self.family.own_pooling and self.head_kind == "softmax"
 
     @property
     def n_layers(self) -> int:
@@ -88,16 +104,61 @@ class Classifier(nn.Module):
         """Where the parameters are."""
         return next(self.model.parameters()).device
 
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training mode; the embeddings and blocks that are frozen stay without dropout."""
+        super().train(mode)
+        if mode and self.frozen_blocks:
+            self.trunk.get_submodule(self.family.embeddings).eval()
+            for layer in range(self.frozen_blocks):
+                self.trunk.get_submodule(self.family.path("block", layer)).eval()
+        return self
+
+    def set_frozen_blocks(self, count: int) -> None:
+        """Say how many leading blocks are frozen, and so run without dropout from now on.
+
+        Raises:
+            ModelError: The model has not that many blocks.
+        """
+        if not 0 <= count <= self.n_layers:
+            raise ModelError(f"{count} blocks cannot be frozen; the model has {self.n_layers}.")
+        self.frozen_blocks = count
+        self.train(self.training)
+
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        row_of: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the logits [B, C] of token ids [B, T] under a mask [B, T] of ones (real) and zeros (padding)."""
+        """Return the logits [B, C] of token ids [B, T] under a mask [B, T] of ones (real) and zeros (padding).
+
+        With ``lengths`` [B] in place of a mask the ids are [1, T]: all rows one after another, without padding.
+        With ``row_of`` [B], which names the row that each sequence is a window of (0 to R - 1, each at least once),
+        the logits of a row's windows are averaged, and the result is [R, C].
+        """
+        logits = self.head(self.pooled(input_ids, attention_mask, token_type_ids, lengths))
+        return mean_by_row(logits, row_of)
+
+    def pooled(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the vector that the head reads of every sequence, [B, D]; arguments as in :meth:`forward`.
+
+        Raises:
+            ModelError: There is neither a mask nor lengths, or the model cannot run without padding.
+        """
+        if lengths is not None:
+            return packed_pooled(self, input_ids, Layout.of(lengths), token_type_ids)
+        if attention_mask is None:
+            raise ModelError("A batch needs an attention_mask, or the lengths of its rows without padding.")
         inputs = right_padded(input_ids, attention_mask, token_type_ids)
-        hidden = self._hidden(*inputs)
-        return self.head(pool(hidden, inputs[1], self.pooling))
+        return pool(self._hidden(*inputs), inputs[1], self.pooling)
 
     def hidden(
         self,
@@ -112,13 +173,9 @@ class Classifier(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None
     ) -> torch.Tensor:
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if (
-            token_type_ids is not None
-            and self.family.norm_order == "post"
-            and self.family.name != "DistilBERT"
-        ):
+        if token_type_ids is not None and self.family.has_token_types:
             arguments["token_type_ids"] = token_type_ids
-        if self.family.name == "GPT-2":
+        if self.family.caches:
             arguments["use_cache"] = False
         if self.family.counts_positions_by_pad_id:
             start = int(self.model.config.pad_token_id) + 1
@@ -130,46 +187,55 @@ class Classifier(nn.Module):
         """Pool right-padded hidden states [B, T, D] to [B, D] by this classifier's pooling."""
         return pool(hidden, attention_mask, self.pooling)
 
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Return what training changes: every parameter that requires gradients, and the head.
+
+        The tensors are the live ones, detached: write or copy them before training goes on. Together with the base
+        they are the whole tuned model, so :meth:`load_training_state` gives it back bit for bit.
+        """
+        head = {id(one) for one in self.head.parameters()}
+        return {
+            name.removeprefix("model."): parameter.detach()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad or id(parameter) in head
+        }
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Fill the parameters in place with a state of a classifier that was prepared in the same way.
+
+        Raises:
+            ModelError: The state has other tensors or other shapes.
+        """
+        own = self.training_state()
+        different = sorted(set(own) ^ set(state)) or [
+            name for name, tensor in own.items() if tensor.shape != state[name].shape
+        ]
+        if different:
+            raise ModelError(
+                f"The state is of another tuning: {len(different)} tensors differ, first {different[0]}.",
+                hint="Prepare the classifier with the method and options that the state was made with.",
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that must be stored beyond the base to have the tuned model again."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.training_state().values())
+
     def save(self, folder: Path, record: dict[str, Any] | None = None) -> None:
         """Write a transformers model folder (safetensors, tokenizer, label names).
 
-        ``AutoModelForSequenceClassification`` reads it and gives the same logits. Where the pooling is not the
-        architecture's own, that class would pool silently wrong, so the folder carries a ``model_type`` which it
-        refuses; :func:`tunescope.models.load` reads both.
+        ``AutoModelForSequenceClassification`` reads it and gives the same logits. Where the pooling or the head is
+        not the architecture's own, that class would pool or score silently wrong, so the folder carries a
+        ``model_type`` which it refuses; :func:`tunescope.models.load` reads both. An adapter that lives in place is
+        merged into these weights, and also written as it is to ``folder/adapter``, which peft reads.
 
         Raises:
             ModelError: The head was replaced (a probe, a reordered head) and cannot be expressed by the folder.
         """
-        expected = build_head(self.model, self.family, self.pooling)
-        if type(self.head) is not type(expected):
-            raise ModelError("A base with a probe head or a reordered head cannot be saved as a checkpoint.")
-        config = self.model.config
-        config.id2label = dict(enumerate(self.labels.names))
-        config.label2id = {name: index for index, name in enumerate(self.labels.names)}
-        config.problem_type = "single_label_classification"
-        config.pad_token_id = self.tokenizer.pad_token_id
-        folder.mkdir(parents=True, exist_ok=True)
-        with quiet_transformers():
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-        if self.pooling != self.family.own_pooling:
-            _mark_as_own(folder / "config.json", self.pooling)
-        about = {
-            "format_version": FORMAT_VERSION,
-            "pooling": self.pooling,
-            "max_length": self.max_length,
-            "labels": list(self.labels.names),
-            **(record or {}),
-        }
-        write_atomic(folder / RECORD, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-
-
-def _mark_as_own(path: Path, pooling: str) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["tunescope_model_type"] = config["model_type"]
-    config["model_type"] = OWN_TYPE.format(model_type=config["model_type"], pooling=pooling)
-    config["architectures"] = [f"Tunescope{pooling.title().replace('_', '')}PooledClassifier"]
-    write_atomic(path, json.dumps(config, indent=2) + "\n")
+        write_folder(self, folder, record)
 
 
 def right_padded(

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from tunescope.errors import ModelError
 
 Pooling = Literal["last", "mean", "first", "first_raw"]
+AttentionPart = Literal["query", "key", "value"]
+ATTENTION_PARTS: tuple[AttentionPart, ...] = ("query", "key", "value")
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "first", "first_raw")
 
 
@@ -33,7 +35,16 @@ class Family:
         final_norm: The norm after the last block, or None where there is none.
         projection_is_conv1d: Weights are stored input x output (GPT-2's Conv1D), not output x input (Linear).
         own_pooling: The pooling that the architecture's own classification class uses.
-        head: Attribute of the classification model that holds the last linear layer.
+        head: Module of the classification model that is the last linear layer.
+        head_parts: Modules of the classification model, in order, that its own class applies after pooling.
+        head_reads_sequence: Whether the first of these reads position 0 of a sequence, not a pooled vector.
+        head_activation_after: The part after which the own class applies a ReLU, or None.
+        query: The projection that makes queries. Where ``query``, ``key`` and ``value`` are one module, its output
+            holds the three side by side in this order.
+        key: The projection that makes keys.
+        value: The projection that makes values.
+        has_token_types: The model reads ``token_type_ids``.
+        caches: The model fills a key-value cache unless it is told not to.
         counts_positions_by_pad_id: The model derives positions from token ids, so tunescope passes them itself.
     """
 
@@ -50,12 +61,25 @@ class Family:
     projection_is_conv1d: bool
     own_pooling: Pooling
     head: str
+    head_parts: tuple[str, ...]
+    query: str
+    key: str
+    value: str
+    head_reads_sequence: bool = False
+    head_activation_after: str | None = None
+    has_token_types: bool = False
+    caches: bool = False
     counts_positions_by_pad_id: bool = False
 
     def path(self, role: str, layer: int | None = None) -> str:
         """Return the module path of ``role`` inside the trunk, with the layer filled in."""
         path = getattr(self, role)
         return path if layer is None else path.format(layer=layer)
+
+    @property
+    def fuses_attention_inputs(self) -> bool:
+        """Whether queries, keys and values come from one projection."""
+        return self.query == self.key == self.value
 
 
 GPT2 = Family(
@@ -72,6 +96,11 @@ GPT2 = Family(
     projection_is_conv1d=True,
     own_pooling="last",
     head="score",
+    head_parts=("score",),
+    query="h.{layer}.attn.c_attn",
+    key="h.{layer}.attn.c_attn",
+    value="h.{layer}.attn.c_attn",
+    caches=True,
 )
 
 _BERT_PATHS: dict[str, Any] = {
@@ -85,14 +114,27 @@ _BERT_PATHS: dict[str, Any] = {
     "final_norm": None,
     "projection_is_conv1d": False,
     "own_pooling": "first",
+    "query": "encoder.layer.{layer}.attention.self.query",
+    "key": "encoder.layer.{layer}.attention.self.key",
+    "value": "encoder.layer.{layer}.attention.self.value",
+    "has_token_types": True,
 }
 
-BERT = Family(name="BERT", model_types=("bert",), head="classifier", **_BERT_PATHS)
+BERT = Family(
+    name="BERT",
+    model_types=("bert",),
+    head="classifier",
+    head_parts=("bert.pooler", "dropout", "classifier"),
+    head_reads_sequence=True,
+    **_BERT_PATHS,
+)
 
 ROBERTA = Family(
     name="RoBERTa",
     model_types=("roberta", "xlm-roberta", "camembert"),
     head="classifier.out_proj",
+    head_parts=("classifier",),
+    head_reads_sequence=True,
     counts_positions_by_pad_id=True,
     **_BERT_PATHS,
 )
@@ -111,6 +153,11 @@ DISTILBERT = Family(
     projection_is_conv1d=False,
     own_pooling="first",
     head="classifier",
+    head_parts=("pre_classifier", "dropout", "classifier"),
+    head_activation_after="pre_classifier",
+    query="transformer.layer.{layer}.attention.q_lin",
+    key="transformer.layer.{layer}.attention.k_lin",
+    value="transformer.layer.{layer}.attention.v_lin",
 )
 
 FAMILIES: tuple[Family, ...] = (GPT2, BERT, DISTILBERT, ROBERTA)

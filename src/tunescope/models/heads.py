@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunescope.errors import ModelError
 from tunescope.models.families import Family, Pooling
 
-# Where transformers' classification classes keep the parts of their own heads.
-OWN_PARTS = {
-    "GPT-2": ("score",),
-    "BERT": ("bert.pooler", "dropout", "classifier"),
-    "DistilBERT": ("pre_classifier", "dropout", "classifier"),
-    "RoBERTa": ("classifier",),
-}
+HeadKind = Literal["softmax", "sigmoid"]
+HEAD_KINDS: tuple[HeadKind, ...] = ("softmax", "sigmoid")
 
 
 def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -43,24 +39,20 @@ class OwnHead(nn.Module):
 
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
         super().__init__()
-        if family.name not in OWN_PARTS:
-            raise ModelError(f"The family {family.name} has no head table.")
-        self.kind = family.name
+        self.reads_sequence = family.head_reads_sequence
+        self.activation_after = family.head_activation_after
         self.parts = nn.ModuleDict(
-            {path.split(".")[-1]: model.get_submodule(path) for path in OWN_PARTS[self.kind]}
+            {path.split(".")[-1]: model.get_submodule(path) for path in family.head_parts}
         )
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map pooled vectors [B, D] to logits [B, C]."""
-        if self.kind == "GPT-2":
-            return self.parts["score"](pooled)
-        if self.kind == "DistilBERT":
-            hidden = torch.relu(self.parts["pre_classifier"](pooled))
-            return self.parts["classifier"](self.parts["dropout"](hidden))
-        as_sequence = pooled.unsqueeze(1)  # [B, 1, D]: both classes below read position 0 of a sequence
-        if self.kind == "BERT":
-            return self.parts["classifier"](self.parts["dropout"](self.parts["pooler"](as_sequence)))
-        return self.parts["classifier"](as_sequence)
+        hidden = pooled.unsqueeze(1) if self.reads_sequence else pooled  # [B, 1, D] or [B, D]
+        for name, part in self.parts.items():
+            hidden = part(hidden)
+            if name == self.activation_after:
+                hidden = torch.relu(hidden)
+        return hidden
 
 
 class LinearHead(nn.Module):
@@ -74,6 +66,22 @@ class LinearHead(nn.Module):
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map pooled vectors [B, D] to logits [B, C]."""
         return self.linear(self.dropout(pooled))
+
+
+class SigmoidHead(nn.Module):
+    """One logit z for two classes, returned as (0, z), so that softmax gives (1 - sigmoid(z), sigmoid(z)).
+
+    Cross entropy, margins and lenses then need no second form; the parameters are those of one logit.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled vectors [B, D] to logits [B, 2], the first of which is 0."""
+        logit = self.head(pooled)  # [B, 1]
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
 
 class ReorderedHead(nn.Module):
@@ -91,12 +99,29 @@ class ReorderedHead(nn.Module):
         return self.head(pooled)[:, self.order]
 
 
-def build_head(model: PreTrainedModel, family: Family, pooling: Pooling) -> nn.Module:
-    """Return the head that belongs to ``pooling``: the architecture's own, or its last linear layer alone."""
+def build_head(
+    model: PreTrainedModel, family: Family, pooling: Pooling, kind: HeadKind = "softmax"
+) -> nn.Module:
+    """Return the head that belongs to ``pooling``: the architecture's own, or its last linear layer alone.
+
+    With ``sigmoid`` that layer gives one logit (the model was built by :func:`one_logit`).
+    """
     if pooling == family.own_pooling:
-        return OwnHead(model, family)
-    dropout = next((module.p for module in model.children() if isinstance(module, nn.Dropout)), 0.0)
-    return LinearHead(model.get_submodule(family.head), dropout)
+        head: nn.Module = OwnHead(model, family)
+    else:
+        dropout = next((module.p for module in model.children() if isinstance(module, nn.Dropout)), 0.0)
+        head = LinearHead(model.get_submodule(family.head), dropout)
+    return SigmoidHead(head) if kind == "sigmoid" else head
+
+
+def one_logit(model: PreTrainedModel, family: Family) -> nn.Linear:
+    """Replace a model's last linear layer by one that gives a single logit and has a bias; return the new layer."""
+    old = cast(nn.Linear, model.get_submodule(family.head))
+    weight = old.weight
+    new = nn.Linear(old.in_features, 1, bias=True, device=weight.device, dtype=weight.dtype)
+    parent, _, name = family.head.rpartition(".")
+    setattr(model.get_submodule(parent), name, new)
+    return new
 
 
 def initialise_head(head: nn.Module, std: float, seed: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -15,7 +17,7 @@ from tunescope.errors import ModelError
 from tunescope.models.adapters import merged_adapter
 from tunescope.models.classifier import Classifier
 from tunescope.models.families import Family, Pooling
-from tunescope.models.heads import ReorderedHead, initialise_head
+from tunescope.models.heads import HEAD_KINDS, HeadKind, ReorderedHead, initialise_head, one_logit
 from tunescope.models.labels import class_order
 from tunescope.models.source import Source, check_source, hub_errors, read_config, read_tokenizer
 
@@ -33,6 +35,7 @@ def load_trunk(
     *,
     labels: LabelMap,
     pooling: Pooling | None = None,
+    head: HeadKind = "softmax",
     max_length: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -47,13 +50,15 @@ def load_trunk(
         path: Model folder or hub id.
         labels: The classes to tell apart.
         pooling: How hidden states become one vector; None means the architecture's own.
+        head: ``softmax`` for a logit a class, or ``sigmoid`` for one logit with a bias that tells two classes apart.
         max_length: Longest input in tokens; None means the model's limit, at most 512.
         seed: Seeds the head.
         device: Where to put the parameters.
         revision: Hub revision.
 
     Raises:
-        ModelError: The model cannot be had, is of no known family, or has no such position.
+        ModelError: The model cannot be had, is of no known family, has no such position, or a sigmoid head is to
+            tell more than two classes apart.
     """
     source = Source(path, revision)
     check_source(source)
@@ -65,8 +70,12 @@ def load_trunk(
     config, family, saved_pooling = read_config(source)
     tokenizer = read_tokenizer(source, config)
     config = _classification_config(config, labels, tokenizer.pad_token_id, family)
+    _set_head_kind(config, labels, head)
     model, missing = _read_weights(source, config)
-    unexpected = [key for key in missing if not key.startswith(_head_prefixes(model, family))]
+    if head == "sigmoid":
+        one_logit(model, family)
+        model.config.id2label = dict(enumerate(labels.names))
+    unexpected = [key for key in missing if not key.startswith(family.head_parts)]
     if unexpected:
         raise ModelError(
             f"{path}: the checkpoint lacks {len(unexpected)} of the trunk's tensors, first {unexpected[0]}.",
@@ -80,9 +89,10 @@ def load_trunk(
     classifier.record = {"path": path, "revision": _revision(model, source), "new_tensors": sorted(missing)}
     std = float(getattr(config, "initializer_range", 0.02))
     fresh = model.get_submodule(family.head)
-    for head in [fresh] + ([classifier.head] if any("pooler" in key for key in missing) else []):
-        initialise_head(head, std, seed)
+    for part in [fresh] + ([classifier.head] if any("pooler" in key for key in missing) else []):
+        initialise_head(part, std, seed)
     classifier.record["head"] = f"new, seed {seed}"
+    classifier.seed = seed
     return classifier.to(device).eval()
 
 
@@ -123,7 +133,8 @@ def load(
         tokenizer = read_tokenizer(source, config)
         config = copy.deepcopy(config)
         config.pad_token_id = tokenizer.pad_token_id
-        model, missing = _read_weights(source, config)
+        model, missing = _read_classifier(source, config, family)
+        config = model.config
         if missing:
             raise ModelError(
                 f"{path} is not a trained classifier: its weights lack {', '.join(sorted(missing)[:4])}; a head "
@@ -182,9 +193,39 @@ def _read_weights(source: Source, config: PretrainedConfig) -> tuple[PreTrainedM
     return model, set(info["missing_keys"]) | mismatched
 
 
-def _head_prefixes(model: PreTrainedModel, family: Family) -> tuple[str, ...]:
-    own = {"GPT-2": ("score.",), "DistilBERT": ("pre_classifier.", "classifier.")}
-    return own.get(family.name, ("classifier.", f"{model.base_model_prefix}.pooler."))
+def _set_head_kind(config: PretrainedConfig, labels: LabelMap, head: HeadKind) -> None:
+    """Note the kind of head in a configuration; one logit needs exactly two classes."""
+    if head not in HEAD_KINDS:
+        raise ModelError(f"There is no head {head!r}; the heads are {' and '.join(HEAD_KINDS)}.")
+    if head == "softmax":
+        vars(config).pop("tunescope_head", None)  # the checkpoint may be one that was tuned with another head
+        return
+    if len(labels.names) != 2:
+        raise ModelError(
+            f"A sigmoid head tells exactly two labels apart, and the data has {len(labels.names)}.",
+            hint="Use head: softmax.",
+        )
+    config.tunescope_head = head
+    config.num_labels = 1
+
+
+def _read_classifier(
+    source: Source, config: PretrainedConfig, family: Family
+) -> tuple[PreTrainedModel, set[str]]:
+    """Load a trained classifier, one-logit heads included, which transformers' classes cannot express."""
+    if getattr(config, "tunescope_head", "softmax") == "softmax":
+        return _read_weights(source, config)
+    names = dict(config.id2label or {})
+    config.num_labels = 1
+    model, missing = _read_weights(source, config)
+    layer = one_logit(model, family)
+    own = {f"{family.head}.{name}": parameter for name, parameter in layer.named_parameters()}
+    for path in sorted((source.folder or Path()).glob("*.safetensors")):
+        with safe_open(path, framework="pt") as tensors, torch.no_grad():
+            for name in own.keys() & set(tensors.keys()):
+                own.pop(name).copy_(tensors.get_tensor(name))
+    model.config.id2label = names
+    return model, (missing - {f"{family.head}.weight"}) | set(own)
 
 
 def _max_length(config: PretrainedConfig, family: Family, wanted: int | None, path: str) -> int:

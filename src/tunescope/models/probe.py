@@ -10,31 +10,63 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import nn
 
-from tunescope.data.batches import batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import ModelError
-from tunescope.models.classifier import Classifier, right_padded
+from tunescope.models.activations import fast_activations
+from tunescope.models.classifier import Classifier
 from tunescope.models.heads import LinearHead
+from tunescope.models.packed import model_batches
+from tunescope.models.store import ActivationStore
+from tunescope.models.windows import mean_by_row
 from tunescope.progress import SILENT, Progress
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 ROWS = 4000
 
 
-def features(classifier: Classifier, tokens: Tokens, progress: Progress = SILENT) -> np.ndarray:
-    """Return the pooled final hidden states of every row, [N, D] float32, in the order of ``tokens``."""
+def features(
+    classifier: Classifier,
+    tokens: Tokens,
+    progress: Progress = SILENT,
+    store: ActivationStore | None = None,
+) -> np.ndarray:
+    """Return the pooled final hidden states of every row, [N, D] float32, in the order of ``tokens``.
+
+    A row of several windows gets the mean of their vectors. With a ``store`` they are read from it where they
+    are, and otherwise computed and kept there.
+
+    Raises:
+        RunError: They do not fit the store's disk or budget.
+    """
+    known = None if store is None else store.pooled(classifier, tokens)
+    if known is not None:
+        return known
     out = np.empty((len(tokens), classifier.width), dtype=np.float32)
-    with torch.inference_mode(), progress.task("features of the frozen trunk", len(tokens), "rows") as task:
-        for batch in batches(tokens):
-            inputs = right_padded(**batch.to(classifier.device).inputs())
-            hidden = classifier.hidden(*inputs)
-            out[batch.index] = classifier.pool(hidden, inputs[1]).float().cpu().numpy()
+    with (
+        torch.inference_mode(),
+        fast_activations(classifier),
+        progress.task("features of the frozen trunk", len(tokens), "rows") as task,
+    ):
+        for batch in model_batches(classifier, tokens):
+            inputs = batch.to(classifier.device).inputs()
+            row_of = inputs.pop(
+                "row_of", None
+            )  # the mean of windows' features: a linear head's mean of logits
+            out[batch.index] = mean_by_row(classifier.pooled(**inputs), row_of).float().cpu().numpy()
             task.advance(len(batch.row_ids))
+    if store is not None:
+        store.keep_pooled(classifier, tokens, out)
     return out
 
 
 def fit_probe(
-    base: Classifier, tokens: Tokens, *, rows: int = ROWS, seed: int = 0, progress: Progress = SILENT
+    base: Classifier,
+    tokens: Tokens,
+    *,
+    rows: int = ROWS,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    store: ActivationStore | None = None,
 ) -> Classifier:
     """Give a base trunk a head that was fitted on its own frozen features of train rows.
 
@@ -47,6 +79,7 @@ def fit_probe(
         rows: At most this many rows, drawn evenly from every class.
         seed: Seeds the draw and the folds.
         progress: Where to report.
+        store: Where features are kept and looked for.
 
     Returns:
         A classifier with the same trunk and a :class:`LinearHead`.
@@ -58,7 +91,7 @@ def fit_probe(
     labels = tokens.labels[chosen]
     if len(np.unique(labels)) < 2:
         raise ModelError("A probe head needs train rows of at least two classes.")
-    values = features(base, tokens.take(chosen), progress).astype(np.float64)
+    values = features(base, tokens.take(chosen), progress, store).astype(np.float64)
     mean, scale = values.mean(0), values.std(0)
     scale[scale < 1e-12] = 1.0
     model = _fit((values - mean) / scale, labels, seed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from tunescope.tuning.parameters import finish, start
 
 if TYPE_CHECKING:
     from tunescope.models import Classifier
@@ -26,8 +28,14 @@ class HeadOnly:
     name = "head_only"
     options: type[BaseModel] = HeadOnlyOptions
     frozen_trunk = True
+    kind: Literal["train", "prompt"] = "train"
 
     def prepare(self, classifier: Classifier, options: BaseModel) -> None:
         """Let only the head's parameters require gradients."""
-        classifier.requires_grad_(False)
+        start(classifier)
         classifier.head.requires_grad_(True)
+        finish(classifier, self.frozen_blocks(classifier, options))
+
+    def frozen_blocks(self, classifier: Classifier, options: BaseModel) -> int:
+        """Return the number of all blocks."""
+        return classifier.n_layers
