@@ -8,6 +8,7 @@ imports torch.
 from __future__ import annotations
 
 from tunescope.data.batches import Batch, batches, collate
+from tunescope.data.fold import folds
 from tunescope.data.labels import LabelMap
 from tunescope.data.load import load_rows
 from tunescope.data.read import read_table
@@ -21,6 +22,7 @@ __all__ = [
     "Tokens",
     "batches",
     "collate",
+    "folds",
     "length_summary",
     "load_rows",
     "read_table",

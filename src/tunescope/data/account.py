@@ -58,8 +58,10 @@ def notes_on(
     if found["label_conflicts"]:
         notes.append(f"{_counted(found['label_conflicts'], 'text')} under more than one label.")
     if made is not None:
-        shares = " and ".join(f"{name} ({share:.0%})" for name, share in made["shares"].items())
-        notes.append(f"Made from {made['from']}: {shares}; {made['how']}, seed {made['seed']}.")
+        parts = [f"{name} ({share:.0%})" for name, share in made["shares"].items()]
+        if "fold" in made:
+            parts.insert(0, f"{made['held_out']} (fold {made['fold']} of {made['folds']}, counted from 0)")
+        notes.append(f"Made from {made['from']}: {' and '.join(parts)}; {made['how']}, seed {made['seed']}.")
     for split in SPLITS:
         column = frame.filter(pl.col("split") == split)["label"]
         missing = [name for i, name in enumerate(encoding.labels.names) if not (column == i).any()]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from tunescope.data.account import notes_on, provenance_of
+from tunescope.data.arrange import deduplicate_train, sample_splits, split_rows
 from tunescope.data.labels import Encoding, encoding_for, refuse_fractions, unknown_labels
-from tunescope.data.pieces import UNSPLIT, Account, Piece, read_pieces
+from tunescope.data.pieces import DUPLICATES, UNSPLIT, Account, Piece, read_pieces
+from tunescope.data.repeats import cluster_groups, relations
 from tunescope.data.rows import RESERVED, SPLITS, Rows, fingerprint, row_ids, text_hash
-from tunescope.data.split import group_keys, make_splits, proportional, sample_rows
 from tunescope.data.table import listed, stack_frames
 from tunescope.data.text import TextRule
 from tunescope.errors import DataError
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 def load_rows(data: DataConfig, seed: int, progress: Progress = SILENT) -> Rows:
     """Load a study's labelled rows.
 
-    Rows without text are left out, and rows without a label except in test; both are counted in the
-    provenance.
+    Rows without text are left out, and rows without a label except in test; texts are cleaned, and those that
+    cleaning empties are left out; then repeats, where ``data.deduplicate`` says so. All are counted in the
+    provenance. Ids, repeats and groups are those of the cleaned texts; ``position`` is that of the source.
     Splits that are not given are made from train (or from all rows): stratified, and grouped so that equal
-    texts, and equal values of ``group_by``, never cross.
+    texts, and equal values of ``group_by`` (``duplicates``: near-duplicate clusters), never cross. With
+    ``folds``, fold number ``fold`` is the test split, or the validation split where test is given.
 
     Args:
         data: The study's ``data`` section.
@@ -42,22 +44,26 @@ def load_rows(data: DataConfig, seed: int, progress: Progress = SILENT) -> Rows:
     """
     rule = TextRule.of(data.text, data.template)
     account = Account()
-    with progress.task("read rows", total=3, unit="steps") as task:
+    with progress.task("read rows", total=2, unit="steps") as task:
         pieces = read_pieces(data, rule, account)
         task.advance()
         encoding = _encoding(data, pieces)
         frame = _frame(data, rule, pieces, encoding)
         _check_classes(frame, pieces, encoding, data.labels is not None)
         task.advance()
-        found = _relations(frame, data.group_by)
-        frame, made = _split(frame, data, encoding, seed)
-        frame = _sample(frame, data.rows, seed, encoding)
-        task.advance()
+    if data.group_by == DUPLICATES:
+        frame = frame.with_columns(cluster_groups(frame, progress))
+    found = relations(frame, data.group_by is not None)
+    frame = deduplicate_train(frame, data, account, progress)
+    frame, made = split_rows(frame, data, seed)
+    frame = sample_splits(frame, data.rows, seed, encoding)
     account.notes += notes_on(found, made, frame, encoding)
     provenance = provenance_of(data, rule, pieces, encoding) | {
         "splits": {"given": sorted({str(s) for p in pieces for s in p.splits} - {UNSPLIT}), "made": made},
         "seed": seed,
         "dropped": account.dropped,
+        "cleaning": account.cleaning,
+        "deduplicated": account.deduplicated,
         "texts": found,
         "sample": data.rows if not isinstance(data.rows, Mapping) else dict(data.rows),
         "rows": {name: int((frame["split"] == name).sum()) for name in SPLITS},
@@ -137,7 +143,9 @@ def _own_columns(data: DataConfig, piece: Piece, encoding: Encoding, start: int)
             "text": piece.texts,
             "label": encoding.encode(piece.values.column),
             "_id": source[data.id].cast(pl.String) if data.id else nothing,
-            "_group": source[data.group_by].cast(pl.String) if data.group_by else nothing,
+            "_group": source[data.group_by].cast(pl.String)
+            if data.group_by not in (None, DUPLICATES)
+            else nothing,
         }
     )
 
@@ -224,83 +232,3 @@ def _check_classes(frame: pl.DataFrame, pieces: Sequence[Piece], encoding: Encod
             hint="Give more rows of it, merge it into another class with data.labels, or take the row out. "
             "If the labels are ids or measurements, choose another column.",
         )
-
-
-def _relations(frame: pl.DataFrame, group_by: str | None) -> dict[str, Any]:
-    """Count repeated texts, texts with several labels, and texts (and groups) that given splits share."""
-    given = [split for split in SPLITS if (frame["split"] == split).any()]
-    texts = {split: set(frame.filter(pl.col("split") == split)["_hash"]) for split in given}
-    labelled = frame.filter(pl.col("label").is_not_null())
-    conflicts = labelled.group_by("_hash").agg(pl.col("label").n_unique().alias("n")).filter(pl.col("n") > 1)
-    found: dict[str, Any] = {
-        "repeats": frame.height - frame["_hash"].n_unique(),
-        "repeats_within": {s: int((frame["split"] == s).sum()) - len(texts[s]) for s in given},
-        "shared": {f"{a}/{b}": len(texts[a] & texts[b]) for a, b in combinations(given, 2)},
-        "label_conflicts": conflicts.height,
-    }
-    if group_by:
-        groups = {s: set(frame.filter(pl.col("split") == s)["_group"].drop_nulls()) for s in given}
-        found["shared_groups"] = {f"{a}/{b}": len(groups[a] & groups[b]) for a, b in combinations(given, 2)}
-    return found
-
-
-def _split(
-    frame: pl.DataFrame, data: DataConfig, encoding: Encoding, seed: int
-) -> tuple[pl.DataFrame, dict[str, Any] | None]:
-    """Make the splits that are asked for and not given, out of train."""
-    there = set(frame["split"].unique())
-    wanted = {"test": data.test, "validation": data.validation}
-    fractions = {name: share for name, share in wanted.items() if share > 0 and name not in there}
-    pool = frame["split"].is_in(["train", UNSPLIT]).to_numpy()
-    splits = np.where(pool, "train", frame["split"].to_numpy()).astype(object)
-    made = None
-    if fractions and pool.any():
-        part = frame.filter(pl.Series(pool))
-        keys = group_keys(part["_hash"], part["_group"] if data.group_by else None)
-        splits[pool] = make_splits(keys, part["label"].to_numpy(), fractions, seed)
-        made = {
-            "from": "train" if "train" in there else "all rows",
-            "shares": fractions,
-            "how": "stratified by label; equal texts"
-            + (f" and equal {data.group_by!r}" if data.group_by else "")
-            + " stay together; by hash of seed and text",
-            "seed": seed,
-            "groups": len(set(keys)),
-        }
-    return frame.with_columns(pl.Series("split", splits.tolist(), pl.String)), made
-
-
-def _sample(
-    frame: pl.DataFrame, rows: int | Mapping[Any, int] | None, seed: int, encoding: Encoding
-) -> pl.DataFrame:
-    """Keep the rows asked for, by hash of seed and row id."""
-    if rows is None:
-        return frame
-    there = [split for split in SPLITS if (frame["split"] == split).any()]
-    if isinstance(rows, Mapping):
-        odd = [split for split in rows if split not in there]
-        if odd:
-            raise DataError(
-                f"data.rows names {listed(odd)}, but the splits are {listed(there)}.",
-                hint="Correct data.rows.",
-            )
-        wanted: dict[str, int] = dict(rows)
-    else:
-        sizes = np.array([(frame["split"] == split).sum() for split in there])
-        wanted = dict(zip(there, proportional(sizes, rows, floor=1).tolist(), strict=True))
-    keep = np.ones(frame.height, dtype=bool)
-    labels = frame["label"].fill_null(-1).to_numpy()
-    for split, n in wanted.items():
-        inside = np.flatnonzero((frame["split"] == split).to_numpy())
-        keep[inside] = sample_rows(frame["row_id"].gather(inside).to_list(), labels[inside], n, seed)
-    sampled = frame.filter(pl.Series(keep))
-    lost = set(frame.filter(pl.col("split") == "train")["label"]) - set(
-        sampled.filter(pl.col("split") == "train")["label"]
-    )
-    if lost:
-        names = listed(encoding.labels.names[i] for i in sorted(lost))
-        raise DataError(
-            f"data.rows: {rows} leaves no train row of {names}.",
-            hint=f"Keep at least {len(encoding.labels)} rows of train, better many more.",
-        )
-    return sampled

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from tunescope.data.clean import clean_texts
 from tunescope.data.labels import Values, canonical
 from tunescope.data.read import SPLIT_NAMES, ReadOptions, read_source
 from tunescope.data.table import SHOWN, Table, listed, missing_column, nearest, stack
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tunescope.config import DataConfig
 
 UNSPLIT = "all"  # the name of rows whose split is not given
+DUPLICATES = "duplicates"  # what data.group_by says instead of a column for near-duplicate clusters
 
 
 @dataclass
@@ -42,9 +44,18 @@ class Piece:
 
 @dataclass
 class Account:
-    """What was left out and what a reader should know."""
+    """What was left out and what a reader should know.
+
+    Attributes:
+        dropped: Split to reason to rows.
+        cleaning: Per table the account of every cleaning step, and the rows that cleaning emptied.
+        deduplicated: What deduplication left out, or None.
+        notes: Sentences.
+    """
 
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    cleaning: list[dict[str, Any]] = field(default_factory=list)
+    deduplicated: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def drop(self, piece: Piece, split: str, rows: np.ndarray, what: str, words: str) -> None:
@@ -80,7 +91,44 @@ def read_pieces(data: DataConfig, rule: TextRule, account: Account) -> list[Piec
         piece = Piece(table, column, texts, values, np.ones(len(table), dtype=bool))
         pieces.append(piece)
         _leave_out(piece, account)
+        _clean(piece, data, account, sum(len(one.table) for one in pieces[:-1]))
     return pieces
+
+
+def _clean(piece: Piece, data: DataConfig, account: Account, start: int) -> None:
+    """Clean the texts of the rows that stay, and leave out those that nothing is left of.
+
+    Args:
+        piece: The rows; texts and mask are changed.
+        data: The study's ``data`` section.
+        account: Where to count.
+        start: Position of the first row.
+    """
+    if not data.clean:
+        return
+    seen = pl.select(pl.when(pl.Series(piece.keep)).then(piece.texts).alias("text"))["text"]
+    cleaned = clean_texts(seen, data.clean)
+    emptied = (cleaned.texts.str.strip_chars() == "").fill_null(False).to_numpy()
+    lost = np.flatnonzero(emptied & piece.keep)
+    for split in dict.fromkeys(piece.splits):
+        inside = piece.splits == split
+        account.drop(piece, split, inside & emptied, "empty_after_cleaning", "empty after cleaning")
+        _refuse_none_left(
+            piece, split, "a text after cleaning", "Look at data.clean: a step removes every text."
+        )
+    piece.texts = cleaned.texts
+    account.cleaning.append(
+        {
+            "table": piece.table.name,
+            "steps": cleaned.steps,
+            "emptied": {"rows": len(lost), "positions": (lost + start).tolist()},
+        }
+    )
+    for step in cleaned.steps:
+        account.notes.append(
+            f"Cleaning step {step['step']}: {step['rows_changed']:,} of {step['rows']:,} texts of "
+            f"{piece.table.name} changed, {step['characters_removed']:,} characters removed."
+        )
 
 
 def _leave_out(piece: Piece, account: Account) -> None:
@@ -98,12 +146,15 @@ def _leave_out(piece: Piece, account: Account) -> None:
             account.notes.append(
                 f"{unlabelled:,} of {int(inside.sum()):,} test rows have no label; they are predicted only."
             )
-        if not (inside & piece.keep).any():
-            of = "" if split == UNSPLIT else f" of {split}"
-            raise DataError(
-                f"{piece.table.name}: no row{of} has both a text and a label.",
-                hint="Check data.text and data.label, or the file.",
-            )
+        _refuse_none_left(
+            piece, split, "both a text and a label", "Check data.text and data.label, or the file."
+        )
+
+
+def _refuse_none_left(piece: Piece, split: str, what: str, hint: str) -> None:
+    if not ((piece.splits == split) & piece.keep).any():
+        of = "" if split == UNSPLIT else f" of {split}"
+        raise DataError(f"{piece.table.name}: no row{of} has {what}.", hint=hint)
 
 
 def _given_tables(data: DataConfig, rule: TextRule, account: Account) -> dict[str, Table]:
@@ -163,7 +214,8 @@ def _options(data: DataConfig, rule: TextRule, labelled: bool) -> ReadOptions:
 def _required(data: DataConfig, rule: TextRule, labelled: bool) -> Callable[[Table], None]:
     """Return the check that every file passes: the columns are there, and the texts are text."""
     wanted = dict.fromkeys(rule.columns, "text")
-    keys: dict[str, Any] = {"split_column": data.split_column, "group_by": data.group_by, "id": data.id}
+    group_by = None if data.group_by == DUPLICATES else data.group_by
+    keys: dict[str, Any] = {"split_column": data.split_column, "group_by": group_by, "id": data.id}
     wanted |= {column: key for key, column in keys.items() if column}
     if labelled:
         wanted[data.label] = "label"
@@ -172,6 +224,12 @@ def _required(data: DataConfig, rule: TextRule, labelled: bool) -> Callable[[Tab
         for column, key in wanted.items():
             if column not in table.frame.columns:
                 raise missing_column(table.name, column, key, table.frame.columns)
+        if data.group_by == DUPLICATES and DUPLICATES in table.frame.columns:
+            raise DataError(
+                f"{table.name}: data.group_by: {DUPLICATES} means clusters of near-duplicate texts, and the file "
+                "has a column of that name.",
+                hint="Give the column another name in the file.",
+            )
         rule.check(table)
 
     return check

@@ -79,7 +79,11 @@ def group_keys(hashes: pl.Series, groups: pl.Series | None) -> list[str]:
 
 
 def make_splits(
-    keys: Sequence[str], labels: np.ndarray, fractions: Mapping[str, float], seed: int
+    keys: Sequence[str],
+    labels: np.ndarray,
+    fractions: Mapping[str, float],
+    seed: int,
+    stratify: bool = True,
 ) -> np.ndarray:
     """Part rows into train and the splits asked for: stratified, seeded, groups kept whole.
 
@@ -92,6 +96,7 @@ def make_splits(
         labels: Class index of each row [N], all at least 0.
         fractions: Split to its share of all rows; train is the rest.
         seed: Another seed gives another split.
+        stratify: Keep every class's share in every split; otherwise only the sizes are kept.
 
     Returns:
         Split names [N], dtype object.
@@ -106,7 +111,8 @@ def make_splits(
             hint="Make data.validation and data.test smaller.",
         )
     names = [*wanted, "train"]
-    counts = np.bincount(labels)
+    strata = labels if stratify else np.zeros_like(labels)
+    counts = np.bincount(strata)
     need = np.zeros((len(names), len(counts)), dtype=np.int64)
     for i, split in enumerate(wanted):
         rows = max(1, round(wanted[split] * len(labels)))
@@ -116,12 +122,74 @@ def make_splits(
     unique, inverse, sizes = np.unique(np.asarray(keys), return_inverse=True, return_counts=True)
     order = hash_order(unique.tolist(), seed, "split")
     place = np.full(len(unique), len(names) - 1)
-    left = _place_groups(place, inverse, sizes, order, labels, need)
-    _place_singles(place, inverse, sizes, order, labels, left)
+    left = _place_groups(place, inverse, sizes, order, strata, need)
+    _place_singles(place, inverse, sizes, order, strata, left)
     _fill_empty(place, inverse, sizes, order, labels, names)
     result = np.asarray(names, dtype=object)[place[inverse]]
     _check_made(result, labels, names)
     return result
+
+
+def make_folds(
+    keys: Sequence[str], labels: np.ndarray, k: int, seed: int, stratify: bool = True
+) -> np.ndarray:
+    """Part rows into ``k`` folds of about equal size: stratified, seeded, groups kept whole.
+
+    Groups and single rows are placed as in :func:`make_splits`. Without groups of several rows every fold has
+    each class's rows to within one, and fold sizes differ by at most one.
+
+    Args:
+        keys: Group of each row [N] (:func:`group_keys`).
+        labels: Class index of each row [N]; -1 (unlabelled) is a stratum of its own.
+        k: The number of folds, from 2.
+        seed: Another seed gives other folds.
+        stratify: Keep every class's share in every fold; otherwise only the sizes are kept.
+
+    Returns:
+        The fold of each row, int64 [N], 0 to ``k - 1``. It does not depend on the order of the rows.
+
+    Raises:
+        DataError: ``k`` is below 2, or there are fewer groups than folds.
+    """
+    if k < 2:
+        raise DataError(
+            f"Expected 2 or more folds; came {k}.", hint="Set data.folds to 2 or more, or to null."
+        )
+    unique, inverse, sizes = np.unique(np.asarray(keys), return_inverse=True, return_counts=True)
+    if len(unique) < k:
+        raise DataError(
+            f"{k} folds cannot be made: the {len(labels):,} rows hang together in {len(unique)} groups.",
+            hint="Ask for fewer folds, or group by something finer.",
+        )
+    strata = labels + 1 if stratify else np.zeros_like(labels)
+    need = np.zeros((k, int(strata.max()) + 1), dtype=np.int64)
+    for label, count in enumerate(np.bincount(strata)):
+        need[:, label] = count // k
+        # the rows left over go where fewest are, so that sizes stay within one of each other
+        need[np.argsort(need.sum(axis=1), kind="stable")[: count % k], label] += 1
+    order = hash_order(unique.tolist(), seed, "fold")
+    place = np.full(len(unique), k - 1)
+    left = _place_groups(place, inverse, sizes, order, strata, need)
+    singles = np.bincount(strata[sizes[inverse] == 1], minlength=need.shape[1])
+    for label, count in enumerate(singles):  # what groups overfilled is taken evenly from the other folds
+        left[:, label] = proportional(np.maximum(left[:, label], 0).astype(np.int64), int(count))
+    _place_singles(place, inverse, sizes, order, strata, left)
+    _fill_empty_folds(place, inverse, sizes, order, k)
+    return place[inverse].astype(np.int64)
+
+
+def _fill_empty_folds(
+    place: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, order: np.ndarray, k: int
+) -> None:
+    """Give an empty fold the smallest group of the fold that has most rows and more than one group."""
+    for fold in range(k):
+        if (place == fold).any():
+            continue
+        rows = np.bincount(place, weights=sizes, minlength=k)
+        rich = np.bincount(place, minlength=k) > 1
+        giver = int(np.argmax(np.where(rich, rows, -1)))
+        groups = np.flatnonzero(place == giver)
+        place[groups[np.lexsort((order[groups], sizes[groups]))][0]] = fold
 
 
 def _place_groups(
