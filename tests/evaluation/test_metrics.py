@@ -7,14 +7,25 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logit, softmax
 from scipy.stats import rankdata
 from sklearn import metrics as reference
 
 from tunescope.errors import DataError, ModelError
-from tunescope.evaluation.metrics import classification_metrics, confusion_matrix, derive, margin
-from tunescope.evaluation.ranks import AUCSweep, resample_rows
-from tunescope.stats import wilson
+from tunescope.evaluation.metrics import (
+    MetricOptions,
+    classification_metrics,
+    confusion_matrix,
+    derive,
+    margin,
+    measure,
+    metrics_from_confusion,
+)
+from tunescope.evaluation.ranks import RankSweep
+from tunescope.evaluation.resampling import resample_rows
+from tunescope.evaluation.sweep import MetricSweep
+from tunescope.stats import stratified_bootstrap, wilson
+from tunescope.stats.scaled import scaled_interval
 
 NAMES = ["sad", "joy", "fear", "love", "anger", "calm"]
 
@@ -34,6 +45,17 @@ def by_name(records):
 def run(labels, logits, classes=None, **options):
     names = NAMES[: classes or np.shape(logits)[1]]
     return by_name(classification_metrics(labels, logits, names, "test", **options))
+
+
+def calibration_error(labels, shares, count=15):
+    """Guo et al. (2017), bin by bin."""
+    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
+    error = 0.0
+    for b in range(count):
+        inside = (confidence > b / count) & (confidence <= (b + 1) / count)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return error
 
 
 @pytest.mark.parametrize(("n", "classes"), [(40, 2), (300, 3), (2000, 6)])
@@ -58,12 +80,20 @@ def test_values_are_scikit_learns(n, classes):
             expected[f"{name}_{average}"] = score(labels, guess, average=average)
         each[name] = score(labels, guess, average=None)
     each["roc_auc_ovr"] = [reference.roc_auc_score(labels == c, shares[:, c]) for c in range(classes)]
+    each["average_precision"] = [
+        reference.average_precision_score(labels == c, shares[:, c]) for c in range(classes)
+    ]
+    expected["average_precision_macro"] = np.mean(each["average_precision"])
+    expected["brier_score_loss"] = reference.brier_score_loss(
+        labels, shares[:, 1] if classes == 2 else shares
+    )
+    expected["expected_calibration_error"] = calibration_error(labels, shares)
     for metric, value in expected.items():
         assert got[metric, None]["value"] == pytest.approx(value, abs=1e-10), metric
     for metric, values in each.items():
         for c, value in enumerate(values):
             assert got[metric, NAMES[c]]["value"] == pytest.approx(value, abs=1e-10), (metric, c)
-    assert len(got) == len(expected) + 4 * classes
+    assert len(got) == len(expected) + 5 * classes
     for record in got.values():
         assert record["low"] < record["value"] < record["high"]
         assert record["split"] == "test"
@@ -92,7 +122,7 @@ def test_bootstrap_intervals_are_those_of_resampling_row_by_row():
     got, guess, shares = run(labels, logits), logits.argmax(axis=1), softmax(logits, axis=1)
     generator = np.random.default_rng(7)
     draws = []
-    for _ in range(1000):
+    for _ in range(500):
         index = generator.integers(0, 250, 250)
         y, p, s = labels[index], guess[index], shares[index]
         precision, _, f1, support = reference.precision_recall_fscore_support(y, p, zero_division=0)
@@ -107,7 +137,7 @@ def test_bootstrap_intervals_are_those_of_resampling_row_by_row():
     for key in draws[0]:
         expected = np.quantile([draw[key] for draw in draws], [0.025, 0.975])
         ends = (got[key]["low"], got[key]["high"])
-        assert ends == pytest.approx(tuple(expected), abs=0.12 * np.ptp(expected)), key
+        assert ends == pytest.approx(tuple(expected), abs=0.15 * np.ptp(expected)), key
 
 
 @pytest.mark.parametrize("decimals", [8, 1, 0])
@@ -119,10 +149,155 @@ def test_the_weighted_auc_is_scikit_learns_with_ties(n, decimals):
     scores = np.round(generator.normal(size=n) + positive, decimals)
     weights = generator.integers(0, 4, (n, 20)).astype(np.float32)
     weights[:2] = 1
-    areas = AUCSweep(scores, positive).areas(weights.copy())
+    areas = RankSweep(scores, positive).areas(weights.copy())
     for column, area in enumerate(areas):
         expected = reference.roc_auc_score(positive, scores, sample_weight=weights[:, column])
         assert area == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [8, 1, 0])
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_the_weighted_average_precision_is_scikit_learns_with_ties(n, decimals):
+    generator = np.random.default_rng(n)
+    positive = generator.random(n) < 0.3
+    positive[:2] = [True, False]
+    scores = np.round(generator.normal(size=n) + positive, decimals)
+    weights = generator.integers(0, 4, (n, 20)).astype(np.float32)
+    weights[:2] = 1
+    averages = RankSweep(scores, positive).precisions(weights.copy())
+    for column, average in enumerate(averages):
+        expected = reference.average_precision_score(positive, scores, sample_weight=weights[:, column])
+        assert average == pytest.approx(expected, abs=1e-5)
+
+
+def test_strata_keep_their_rows_and_groups_stay_whole():
+    strata = np.array([2, 0, 0, 2, 1, 2, 0])
+    weights = next(resample_rows(7, 30_000, np.random.default_rng(1), strata=strata))
+    for stratum in range(3):
+        assert (weights[strata == stratum].sum(axis=0) == (strata == stratum).sum()).all()
+    np.testing.assert_allclose(weights.mean(axis=1), 1, atol=0.06)
+    groups = np.array(["b", "a", "a", "b", "c", "b", "c"])
+    whole = next(resample_rows(7, 3000, np.random.default_rng(0), groups=groups))
+    for name in "abc":
+        assert (whole[groups == name] == whole[groups == name][0]).all()
+    assert (whole[[0, 1, 4]].sum(axis=0) == 3).all()  # three groups are drawn, of whatever size
+    with pytest.raises(ValueError, match="expected strata or groups, found both"):
+        next(resample_rows(7, 3, np.random.default_rng(0), strata, groups))
+    with pytest.raises(ValueError, match=r"one group for each of 7 rows, found \(6,\)"):
+        next(resample_rows(7, 3, np.random.default_rng(0), groups=groups[1:]))
+
+
+def test_metrics_of_weighted_rows_are_those_of_repeated_rows():
+    labels, logits = made(80, 3)
+    weights = np.random.default_rng(1).integers(0, 3, (80, 4)).astype(np.float32)
+    values = MetricSweep(labels, logits).values(weights)
+    for column in range(4):
+        rows = np.repeat(np.arange(80), weights[:, column].astype(int))
+        expected = run(labels[rows], logits[rows])
+        for (metric, c), value in values.items():
+            record = expected[metric, None if c is None else NAMES[c]]
+            assert value[column] == pytest.approx(record["value"], abs=1e-5), metric
+
+
+def test_groups_widen_every_interval():
+    labels, logits = made(60, 3)
+    groups = np.repeat(np.arange(60), 5)
+    copied = np.repeat(labels, 5), np.repeat(logits, 5, axis=0)
+    single, naive, robust = run(labels, logits), run(*copied), run(*copied, groups=groups)
+    for key, record in robust.items():
+        width, narrow, wide = (r["high"] - r["low"] for r in (record, naive[key], single[key]))
+        assert record["value"] == pytest.approx(naive[key]["value"])
+        if key[0] not in ("expected_calibration_error",):
+            assert width == pytest.approx(wide, rel=0.25), key
+            assert width > 1.5 * narrow, key
+    assert robust["accuracy", None]["method"].startswith("wilson, cluster-robust: 60 groups")
+    assert robust["f1_macro", None]["method"] == "clustered bootstrap, 1000 resamples of 60 groups"
+    shuffled = np.random.default_rng(0).permutation(300)
+    again = run(copied[0][shuffled], copied[1][shuffled], groups=[f"text {g:02d}" for g in groups[shuffled]])
+    for key in (("f1_macro", None), ("accuracy", None), ("roc_auc_ovr", "joy")):
+        assert (again[key]["low"], again[key]["high"]) == pytest.approx(
+            (robust[key]["low"], robust[key]["high"])
+        )
+    one = run(labels, logits, groups=np.zeros(60))
+    assert one["f1_macro", None]["low"] is None
+    assert one["accuracy", None]["note"] == "undefined interval: it needs at least 2 groups"
+
+
+def test_the_stratified_bootstrap_is_there_on_request():
+    labels, logits = made(400, 3, shares=[0.6, 0.3, 0.1])
+    options = MetricOptions(resampling="classes")
+    got = by_name(measure(labels, logits, NAMES[:3], "test", options))
+    rows = run(labels, logits)
+    assert got["f1_macro", None]["method"] == "stratified bootstrap, 1000 resamples"
+    assert got["f1_macro", None]["value"] == rows["f1_macro", None]["value"]
+
+    def f1(y, p):
+        return reference.f1_score(y, p, average="macro")
+
+    expected = stratified_bootstrap(f1, (labels, logits.argmax(axis=1)), labels, resamples=300)
+    record = got["f1_macro", None]
+    width = expected.high - expected.low
+    assert (record["low"], record["high"]) == pytest.approx((expected.low, expected.high), abs=0.15 * width)
+
+
+STUDY_003 = {
+    "nanoGPT": ([[0, 10, 0], [0, 9, 1], [0, 4, 6]], 0.5, (33, 67), (0, 0.5455, 0.7059)),
+    "GPT-2": ([[0, 7, 3], [0, 5, 5], [0, 3, 7]], 0.4, (25, 58), (0, 0.4, 0.56)),
+}
+
+
+@pytest.mark.parametrize("model", STUDY_003)
+def test_the_confusion_matrices_of_study_003_give_its_tables(model):
+    matrix, accuracy, ends, f1 = STUDY_003[model]
+    names = ["positive", "neutral", "negative"]
+    got = by_name(metrics_from_confusion(matrix, names))
+    record = got["accuracy", None]
+    assert record["value"] == accuracy
+    assert (round(100 * record["low"]), round(100 * record["high"])) == ends
+    for c, name in enumerate(names):
+        assert got["recall", name]["value"] == matrix[c][c] / 10  # its "class-wise accuracy"
+        assert got["f1", name]["value"] == pytest.approx(f1[c], abs=1e-3)
+    assert round(100 * got["recall", "positive"]["high"]) == 28
+    assert got["precision", "positive"]["note"] == "undefined: no row was predicted as 'positive'"
+    assert got["majority_accuracy", None]["value"] == pytest.approx(1 / 3)
+    truth = np.repeat(np.arange(3), 10)
+    guess = np.concatenate([np.repeat(np.arange(3), line) for line in matrix])
+    assert got["f1_macro", None]["value"] == pytest.approx(reference.f1_score(truth, guess, average="macro"))
+    rows = run(truth, 9.0 * np.eye(3)[guess])
+    for metric in ("f1_macro", "balanced_accuracy"):
+        wide, own = rows[metric, None], got[metric, None]
+        width = wide["high"] - wide["low"]
+        assert (own["low"], own["high"]) == pytest.approx((wide["low"], wide["high"]), abs=0.15 * width)
+
+
+def test_a_matrix_that_is_none_is_said():
+    with pytest.raises(
+        DataError, match=r"of shape \(2, 2\), one line for each of 2 names .*; found \(2, 3\)"
+    ):
+        metrics_from_confusion([[1, 2, 3], [4, 5, 6]], ["a", "b"])
+    with pytest.raises(DataError, match="counts of at least 0 in a confusion matrix; found -1"):
+        metrics_from_confusion([[1, 2], [-1, 5]], ["a", "b"])
+    empty = metrics_from_confusion([[0, 0], [0, 0]], ["a", "b"])
+    assert all(r["value"] is None and r["note"].startswith("undefined: no row") for r in empty)
+
+
+@pytest.mark.parametrize("scale", ["logit", "log"])
+def test_scaled_intervals_are_normal_on_their_scale(scale):
+    draws = np.random.default_rng(0).normal(0.8, 0.02, 4000)
+    got = scaled_interval(0.8, draws, 500, "m", scale, 1e9)
+    into, slope = (logit, 1 / (0.8 * 0.2)) if scale == "logit" else (np.log, 1 / 0.8)
+    expected = into(0.8) + np.array([-1, 1]) * 1.959964 * draws.std(ddof=1) * slope
+    np.testing.assert_allclose(into(np.array([got.low, got.high])), expected, rtol=1e-5)
+    wide = scaled_interval(0.8, draws, 500, "m", scale, 9)
+    assert np.ptp(into(np.array([wide.low, wide.high]))) == pytest.approx(
+        np.ptp(expected) * 2.262157 / 1.959964, rel=1e-5
+    )
+    assert got.method == f"m, standard error on the {scale} scale"
+    mostly = scaled_interval(0.8, np.r_[np.full(60, np.nan), draws[:40]], 5, "m", scale, 9)
+    assert mostly.note == "undefined interval: the metric was undefined in 60 of 100 resamples"
+    edge = scaled_interval(1.0 if scale == "logit" else 0.0, np.ones(10), 5, "m", scale, 9)
+    assert edge.low == edge.high
+    assert "no proof of certainty" in edge.note
 
 
 def test_resamples_are_uniform_and_an_area_without_a_kind_is_nan():
@@ -132,7 +307,7 @@ def test_resamples_are_uniform_and_an_area_without_a_kind_is_nan():
     np.testing.assert_allclose(weights.mean(axis=1), 1, atol=0.06)
     assert weights[3].var() == pytest.approx(6 / 7, rel=0.1)  # binomial(7, 1/7)
     kinds = np.array([[1, 0, 0, 2], [0, 1, 0, 2], [1, 1, 1, 1]], dtype=np.float32).T
-    areas = AUCSweep(np.arange(4.0), np.array([False, True, True, False])).areas(kinds)
+    areas = RankSweep(np.arange(4.0), np.array([False, True, True, False])).areas(kinds)
     np.testing.assert_array_equal(areas, [np.nan, 0, 0.5])
 
 
@@ -142,9 +317,9 @@ def test_resamples_that_lose_a_class_are_left_out_and_counted():
     for metric in ("f1", "roc_auc_ovr"):
         record = got[metric, "fear"]
         assert record["note"].startswith("undefined in 3")  # exp(-1) of a thousand
-        assert record["note"].endswith("of 1000 resamples, which were left out")
+        assert "of 1000 resamples, which were left out" in record["note"]
         assert record["low"] is not None
-        assert got[metric, "joy"]["note"] is None
+        assert "undefined" not in (got[metric, "joy"]["note"] or "")
 
 
 def test_saturated_probabilities_still_rank():
@@ -167,7 +342,7 @@ def test_a_class_that_is_absent_is_said():
         record = got[metric, "fear"]
         assert (record["value"], record["low"], record["high"]) == (None, None, None)
         assert record["note"] == "undefined: no row of this split has the label 'fear'"
-        assert got[metric, "sad"]["note"] is None
+        assert "undefined" not in (got[metric, "sad"]["note"] or "")
     recalls = [got["recall", name]["value"] for name in ("sad", "joy")]
     for metric in ("balanced_accuracy", "recall_macro"):
         assert got[metric, None]["value"] == pytest.approx(np.mean(recalls))
@@ -313,8 +488,8 @@ def coverage(repeats, n):
 
 
 def test_intervals_cover():
-    for key, share in coverage(120, 300).items():
-        assert 0.86 <= share <= 1.0, key
+    for key, share in coverage(60, 300).items():
+        assert 0.83 <= share <= 1.0, key
 
 
 @pytest.mark.slow

@@ -95,13 +95,16 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
         raise ValueError(f"expected 0 to {n} successes, found {successes}")
     if n == 0:
         return Interval(None, None, None, 0, "wilson", NO_ROWS)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
     share = successes / n
+    low, high = score_ends(share, n, NormalDist().inv_cdf(0.5 + level / 2))
+    return Interval(share, low, high, int(n), "wilson")
+
+
+def score_ends(share: float, n: float, z: float) -> tuple[float, float]:
+    """Return the ends of Wilson's interval for a share of n rows, which need not be a whole number."""
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    low = 0.0 if successes == 0 else center - half
-    high = 1.0 if successes == n else center + half
-    return Interval(share, low, high, int(n), "wilson")
+    return 0.0 if share == 0 else center - half, 1.0 if share == 1 else center + half
 
 
 def bootstrap_mean(
@@ -306,11 +309,13 @@ def percentile_interval(
         lost = len(draws) - len(kept)
         note = f"undefined interval: the metric was undefined in {lost} of {len(draws)} resamples"
         return Interval(value, None, None, n, method, note)
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    # Weibull's positions: of R draws the k-th is the k / (R + 1) quantile, so that the tails are not cut short.
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2], method="weibull").tolist()
     if low == high:
         note = ALL_EQUAL.replace("values", "resamples")
     if len(kept) < len(draws):
-        note = f"undefined in {len(draws) - len(kept)} of {len(draws)} resamples, which were left out"
+        some = f"undefined in {len(draws) - len(kept)} of {len(draws)} resamples, which were left out"
+        note = some if note is None else f"{some}; {note}"
     return Interval(value, low, high, n, method, note)
 
 
