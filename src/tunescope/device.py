@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tunescope.errors import RunError
 
 
@@ -30,3 +32,29 @@ def resolve_device(wanted: str = "auto") -> str:
             f"The device {wanted} is not there; found: {found}.", hint="Use --device auto or --device cpu."
         )
     return wanted
+
+
+def bfloat16_is_fast(device: str) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware.
+
+    That is a CUDA device of capability 8.0 or later, and a processor with AVX512-BF16 or AMX-BF16 (Arm: BF16).
+    Elsewhere bfloat16 is worked out in float32, and slower than it.
+    """
+    kind, _, index = str(device).partition(":")
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(int(index or 0)) >= (8, 0)
+    return kind == "cpu" and not _processor_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _processor_flags() -> set[str]:
+    """Return what Linux says that the processor can do; elsewhere nothing is known, and nothing is promised."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return set()
+    lines = (line.partition(":") for line in text.splitlines())
+    return next(
+        (set(value.split()) for name, _, value in lines if name.strip() in ("flags", "Features")), set()
+    )

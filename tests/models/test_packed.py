@@ -9,10 +9,13 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2Model
 
 from tiny import FAMILIES, TEXTS, encode, logits, tiny_folder
+from tunescope.capture.sites import Site
 from tunescope.data.packed import pack, packed_batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import DataError, ModelError
 from tunescope.evaluation import predict
+from tunescope.lenses.reading import ReadingLens, read_pass
+from tunescope.lenses.subject import Subject
 from tunescope.models import POOLINGS, features, load
 from tunescope.models.packed import Layout, model_batches, packed_attention, packing_problem, padded_again
 
@@ -30,7 +33,8 @@ def _one_thread(one_thread):
 
 def line(classifier, texts):
     rows = [classifier.tokenizer(text)["input_ids"] for text in texts]
-    return {"input_ids": torch.tensor([sum(rows, [])]), "lengths": torch.tensor([len(row) for row in rows])}
+    ids = [one for row in rows for one in row]
+    return {"input_ids": torch.tensor([ids]), "lengths": torch.tensor([len(row) for row in rows])}
 
 
 def tokens_of(classifier, texts, windows=None):
@@ -121,7 +125,10 @@ def test_windows_of_a_row_are_averaged_as_with_padding(folders):
     wanted = []
     with torch.no_grad():
         for parts in windows:
-            each = [classifier(torch.tensor(one)[None].long(), torch.ones(1, len(one), dtype=torch.long)) for one in parts]
+            each = [
+                classifier(torch.tensor(one)[None].long(), torch.ones(1, len(one), dtype=torch.long))
+                for one in parts
+            ]
             wanted.append(torch.cat(each).mean(0))
         batch = pack(tokens, [0, 1, 2])
         assert batch.row_of is not None
@@ -166,7 +173,10 @@ def test_the_attention_of_the_model_is_what_it_was_even_after_an_error(folders):
     with pytest.raises(IndexError):
         classifier(torch.tensor([[10**6, 1]]), lengths=torch.tensor([2]))
     assert classifier.model.config._attn_implementation == before
-    with packed_attention(classifier.model), pytest.raises(ModelError, match="without the layout of its rows"):
+    with (
+        packed_attention(classifier.model),
+        pytest.raises(ModelError, match="without the layout of its rows"),
+    ):
         classifier(**encode(classifier, TEXTS))
     assert classifier.model.config._attn_implementation == before
 
@@ -213,3 +223,56 @@ def test_dropout_of_attention_works_row_by_row(folders):
     with torch.no_grad():
         torch.testing.assert_close(classifier(**first), classifier(**second), atol=1e-5, rtol=1e-5)
         assert (classifier.eval()(**first) - classifier.train()(**first)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("pooling", ["last", "first"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_watched_last_block_computes_all_tokens_and_gives_the_same_vector(kind, pooling, folders):
+    """Unwatched, the second half of the last block runs on the pooled tokens alone."""
+    classifier = load(folders[kind], pooling=pooling)
+    inputs = line(classifier, TEXTS)
+    projection = classifier.trunk.get_submodule(classifier.family.path("mlp_projection", 2))
+    sizes = []
+    forward = projection.forward
+    projection.forward = lambda value: sizes.append(value.shape[-2]) or forward(value)
+    with torch.no_grad():
+        short = classifier.pooled(**inputs)
+        handle = projection.register_forward_hook(lambda *_: None)
+        whole = classifier.pooled(**inputs)
+        handle.remove()
+    assert sizes == [len(TEXTS), int(inputs["lengths"].sum())]
+    torch.testing.assert_close(short, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_reading_without_padding_shows_lenses_the_same_activations(folders, monkeypatch):
+    """Every token's activation, pooled vectors, ids and labels, with batches of either kind."""
+    classifier = load(folders["bert"])
+    tokens = tokens_of(classifier, TEXTS)
+    names = [Site("embeddings"), Site("resid_post", 2), Site("head_z", 1), Site("pooled")]
+
+    class Keeps(ReadingLens):
+        def __init__(self):
+            self.seen = {}
+
+        def sites(self, model):
+            return names
+
+        def update(self, view):
+            for n, row in enumerate(view.row_ids):
+                real = int(view.attention_mask[n].sum())
+                value = view.activation[n] if view.site.name == "pooled" else view.activation[n, :real]
+                self.seen[view.which, str(view.site), row] = (value.clone(), int(view.labels[n]))
+
+        def table(self):
+            return None
+
+    subject = Subject("arm", 0, classifier, classifier, "none", {"validation": tokens})
+    packed, padded = Keeps(), Keeps()
+    read_pass(subject, tokens, [packed])
+    monkeypatch.setattr("tunescope.models.packed.PROVEN", ())
+    read_pass(subject, tokens, [padded])
+    assert packed.seen.keys() == padded.seen.keys()
+    assert len(packed.seen) == 2 * 4 * len(TEXTS)
+    for key, (value, label) in padded.seen.items():
+        torch.testing.assert_close(packed.seen[key][0], value, atol=1e-5, rtol=1e-5)
+        assert packed.seen[key][1] == label

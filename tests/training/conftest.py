@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 from training_helpers import LABELS
 
 from tunescope.models import load_trunk
 from tunescope.seeds import derive_seed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections():
+    """Keep what is imported out of the full garbage collection that accelerate does before every training."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

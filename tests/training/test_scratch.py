@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tunescope.config.models import ScratchConfig
+from tunescope.config.scratch import ScratchConfig
 from tunescope.errors import DataError, RunError
 from tunescope.progress import Progress
 from tunescope.training import scratch
 from tunescope.training.packing import pack
-from tunescope.training.scratch import pretrain, train_tokenizer, unigram_loss
+from tunescope.training.scratch import pretrain
+from tunescope.training.scratch_loss import unigram_loss
+from tunescope.training.scratch_tokenizer import train_tokenizer
 
 CONFIG = ScratchConfig(
     n_layer=2, n_head=2, n_embd=32, n_positions=24, vocab_size=320, epochs=3, learning_rate=5e-3, batch_size=4

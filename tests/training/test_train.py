@@ -70,12 +70,12 @@ def read_log(folder):
 
 def test_trains_saves_and_logs(fresh, tmp_path):
     classifier, tokens = fresh(), make_tokens()
-    log = train(classifier, tokens, make_tokens(seed=1), tmp_path, options(num_train_epochs=8))
-    assert log.steps == 8 * 6
+    log = train(classifier, tokens, make_tokens(seed=1), tmp_path, options(num_train_epochs=12))
+    assert log.steps == 12 * 6
     losses = [event["loss"] for event in log.events if "loss" in event]
     assert losses[-1] < 0.7 * losses[0]
     evaluations = [event for event in log.events if "eval_loss" in event]
-    assert [event["epoch"] for event in evaluations] == list(range(1, 9))
+    assert [event["epoch"] for event in evaluations] == list(range(1, 13))
     assert read_log(tmp_path) == log.events
     assert not (tmp_path / "checkpoints").exists()
     assert log.parameters == log.trainable_parameters == sum(p.numel() for p in classifier.model.parameters())

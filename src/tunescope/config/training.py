@@ -1,4 +1,4 @@
-"""The fields that may stand under ``training:``, read from ``transformers.TrainingArguments`` itself."""
+"""The fields that may stand under ``training:``: those of ``transformers.TrainingArguments``, and our own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import functools
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from tunescope.config.fitting import OWN_FIELDS, FittingConfig, metric_name
 from tunescope.config.problems import Problems, nearest, shown_value, unknown
 
 MOST_LISTED = 12
+AUTO = "auto"
 _NO_UPLOAD = "tunescope uploads nothing; upload the finished model/ folder with `hf upload`"
-_TRACKING = "the run's own log.jsonl and report.html"
 _BATCHES = "nothing: tunescope builds the batches itself, in groups of equal length, each row once"
 _EVALUATION = "nothing: tunescope's own evaluation computes the metrics"
 _CONTINUE = "nothing: run the same command again and it continues, exactly"
@@ -37,8 +38,7 @@ OWNED = {
     "save_only_model": _CONTINUE,
     "restore_callback_states_from_checkpoint": _CONTINUE,
     "run_name": "name: of the study and of its arms",
-    "report_to": _TRACKING,
-    "project": _TRACKING,
+    "project": "name: of the study",
     "disable_tqdm": "--quiet of `tunescope run`",
     "auto_find_batch_size": "per_device_train_batch_size; the batches of a continued run would differ",
     "deepspeed": "nothing: one process trains one arm",
@@ -56,7 +56,11 @@ OWNED = {
     "eval_do_concat_batches": _EVALUATION,
     "eval_use_gather_object": _EVALUATION,
 }
-_OWNED_PREFIXES = {"push_to_hub": _NO_UPLOAD, "hub_": _NO_UPLOAD, "trackio_": _TRACKING}
+_OWNED_PREFIXES = {
+    "push_to_hub": _NO_UPLOAD,
+    "hub_": _NO_UPLOAD,
+    "trackio_": "report_to: tensorboard or wandb",
+}
 
 # Names that transformers 5 no longer has, and which people still write.
 GONE = {
@@ -66,13 +70,15 @@ GONE = {
     "use_mps_device": "--device mps of `tunescope run`",
     "group_by_length": _BATCHES,
     "overwrite_output_dir": "--output-dir of `tunescope run`",
-    "logging_dir": _TRACKING,
+    "logging_dir": "report_to: tensorboard, which writes into the run folder",
     "save_safetensors": "nothing: models are always saved as safetensors",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "max_length": "max_length under data:",
     "epochs": "num_train_epochs",
     "batch_size": "per_device_train_batch_size",
     "lr": "learning_rate",
+    "early_stopping_patience": "early_stopping: {metric: loss, patience: 3}",
+    "class_weight": "class_weights",
 }
 
 # What tunescope chooses where the study is silent; every other field keeps the default of transformers.
@@ -138,6 +144,8 @@ class TrainingField:
         Raises:
             ValueError: The value does not fit the field.
         """
+        if self.name == "bf16" and value == AUTO:
+            return AUTO
         if self.choices:
             if value not in self.choices:
                 raise ValueError(value)
@@ -156,9 +164,31 @@ class TrainingField:
         return read
 
 
+@dataclass(frozen=True)
+class OwnField(TrainingField):
+    """One field of our own: see :class:`tunescope.config.fitting.FittingConfig`."""
+
+    @property
+    def expected(self) -> str:
+        """Say in words what the field may be."""
+        return str(FittingConfig.model_fields[self.name].description)
+
+    def read(self, value: Any) -> Any:
+        """Return ``value`` complete, as plain values.
+
+        Raises:
+            ValueError: The value does not fit the field; the cause is pydantic's error.
+        """
+        try:
+            checked = FittingConfig.model_validate({self.name: value})
+        except ValidationError as error:
+            raise ValueError(value) from error
+        return checked.model_dump(mode="json")[self.name]
+
+
 _WORDS: dict[Any, str] = {
     int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping",
-    list: "a list", types.NoneType: "null",
+    list: "a list", types.NoneType: "null", Literal: AUTO,
 }  # fmt: skip
 
 
@@ -201,7 +231,7 @@ def training_fields() -> dict[str, TrainingField]:
 
     fields = {}
     for field in dataclasses.fields(TrainingArguments):
-        if not field.init or owner_of(field.name) is not None:
+        if not field.init or owner_of(field.name) is not None or field.name in OWN_FIELDS:
             continue
         parts = _parts(field.type)
         enums = [part for part in parts if isinstance(part, type) and issubclass(part, enum.Enum)]
@@ -212,8 +242,10 @@ def training_fields() -> dict[str, TrainingField]:
             default = CHOSEN[field.name]
         if isinstance(default, int) and float in parts and not isinstance(default, bool):
             default = float(default)
-        fields[field.name] = TrainingField(field.name, field.type, choices, default)
-    return fields
+        kind = field.type | Literal["auto"] if field.name == "bf16" else field.type
+        fields[field.name] = TrainingField(field.name, kind, choices, default)
+    own = FittingConfig.model_fields
+    return {**fields, **{name: OwnField(name, own[name].annotation, (), own[name].default) for name in own}}
 
 
 def owner_of(name: str) -> str | None:
@@ -224,15 +256,15 @@ def owner_of(name: str) -> str | None:
 
 
 def stated_defaults() -> dict[str, Any]:
-    """Return the default of every field that changes a trained model."""
+    """Return the default of every field that changes a trained model, and of all our own."""
     fields = training_fields()
-    return {name: fields[name].default for name in STATED if name in fields}
+    return {name: fields[name].default for name in (*STATED, *OWN_FIELDS) if name in fields}
 
 
 def read_training(value: Any, key: tuple[Any, ...], problems: Problems) -> dict[str, Any]:
     """Return the ``training:`` mapping at ``key`` with typed values, noting what is wrong with it."""
     if not isinstance(value, dict):
-        expected = "a mapping of fields of transformers.TrainingArguments"
+        expected = "a mapping of fields of transformers.TrainingArguments and tunescope's own"
         problems.add(key, f"expected {expected}; came {shown_value(value)}")
         return {}
     fields = training_fields()
@@ -241,11 +273,23 @@ def read_training(value: Any, key: tuple[Any, ...], problems: Problems) -> dict[
         if name in fields:
             try:
                 read[name] = fields[name].read(item)
-            except ValueError:
-                problems.add((*key, name), _misfit(fields[name], item))
+            except ValueError as error:
+                _note_misfit(fields[name], item, error, key, problems)
         else:
             problems.add((*key, name), _refusal(name, list(fields)))
     return read
+
+
+def _note_misfit(
+    field: TrainingField, value: Any, error: ValueError, key: tuple[Any, ...], problems: Problems
+) -> None:
+    """Note what is wrong with a field; our own fields have parts, and each says its own problem."""
+    if isinstance(error.__cause__, ValidationError) and isinstance(field, OwnField):
+        from tunescope.config.check import note_errors
+
+        note_errors(error.__cause__, FittingConfig, {field.name: value}, tuple(map(str, key)), problems)
+    else:
+        problems.add((*key, field.name), _misfit(field, value))
 
 
 def _misfit(field: TrainingField, value: Any) -> str:
@@ -271,16 +315,31 @@ def _refusal(name: Any, fields: list[str]) -> str:
 
 def check_together(training: dict[str, Any], key: tuple[Any, ...], problems: Problems) -> None:
     """Note fields that are valid alone and not together; ``training`` is what applies to one arm."""
-    if training.get("load_best_model_at_end") and training.get("save_strategy") != "best":
-        save, evaluate = training.get("save_strategy"), training.get("eval_strategy")
-        if save != evaluate or save == "no":
+    evaluates = training.get("eval_strategy") != "no"
+    stopping = training.get("early_stopping")
+    for name in ("load_best_model_at_end", "early_stopping"):
+        if training.get(name) and not evaluates:
+            problems.add((*key, name), "it needs evaluations while training; eval_strategy is 'no'")
+    best = training.get("metric_for_best_model")
+    if best is not None:
+        try:
+            best = metric_name(best)
+        except ValueError as error:
+            problems.add((*key, "metric_for_best_model"), str(error))
+        if stopping and best != stopping["metric"]:
             problems.add(
-                (*key, "load_best_model_at_end"),
-                f"it needs save_strategy and eval_strategy to be the same and not 'no'; they are {save!r} "
-                f"and {evaluate!r}",
+                (*key, "metric_for_best_model"),
+                f"early_stopping keeps the best step by {stopping['metric']!r}, and this says {best!r}",
             )
     if training.get("bf16") and training.get("fp16"):
         problems.add((*key, "bf16"), "bf16 and fp16 cannot both be true; choose one")
+    own = {name: training[name] for name in OWN_FIELDS if name in training}
+    try:
+        FittingConfig.model_validate(own)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            if not item["loc"]:
+                problems.add(key, str(item["ctx"]["error"]))
     for strategy, steps in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):
         if training.get(strategy) == "steps" and training.get(steps) is None:
             problems.add((*key, strategy), f"'steps' needs {steps}, a number of steps between two of them")

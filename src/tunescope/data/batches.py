@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded to the longest of them.
+    """Rows padded to the longest of them; S = B sequences, or more where windows slide.
 
     Attributes:
-        input_ids: int64 [B, T].
-        attention_mask: int64 [B, T], 1 for tokens and 0 for padding.
-        token_type_ids: int64 [B, T], or None.
+        input_ids: int64 [S, T].
+        attention_mask: int64 [S, T], 1 for tokens and 0 for padding.
+        token_type_ids: int64 [S, T], or None.
         labels: int64 [B], -1 = unlabelled.
         row_ids: Ids [B].
         index: Positions in the Tokens, int64 [B]; on the CPU.
+        row_of: The row (0 to B - 1) that each sequence belongs to, int64 [S], in order; None where every row is
+            one sequence.
     """
 
     input_ids: torch.Tensor
@@ -34,6 +36,7 @@ class Batch:
     labels: torch.Tensor
     row_ids: list[str]
     index: np.ndarray
+    row_of: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -47,18 +50,21 @@ class Batch:
             attention_mask=self.attention_mask.to(device),
             token_type_ids=None if types is None else types.to(device),
             labels=self.labels.to(device),
+            row_of=None if self.row_of is None else self.row_of.to(device),
         )
 
     def inputs(self) -> dict[str, torch.Tensor]:
-        """Return the arguments of a classifier's ``forward``; ``token_type_ids`` only where they exist."""
+        """Return the arguments of a classifier's ``forward``; segment ids and ``row_of`` where they exist."""
         inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         if self.token_type_ids is not None:
             inputs["token_type_ids"] = self.token_type_ids
+        if self.row_of is not None:
+            inputs["row_of"] = self.row_of
         return inputs
 
 
 def collate(tokens: Tokens, index: np.ndarray | Sequence[int]) -> Batch:
-    """Pad the rows at ``index`` on the right to the longest of them.
+    """Pad the rows at ``index``, with all their windows, on the right to the longest of them.
 
     Raises:
         DataError: ``index`` is empty.
@@ -68,24 +74,42 @@ def collate(tokens: Tokens, index: np.ndarray | Sequence[int]) -> Batch:
     index = np.asarray(index, dtype=np.int64)
     if not len(index):
         raise DataError("A batch needs at least one row.", hint="Check that the split has rows.")
-    rows = [tokens.input_ids[i] for i in index]
+    rows, types, row_of = sequences(tokens, index)
     width = max(len(row) for row in rows)
-    ids = np.full((len(rows), width), tokens.pad_id, dtype=np.int64)  # [B, T]
+    ids = np.full((len(rows), width), tokens.pad_id, dtype=np.int64)  # [S, T]
     mask = np.zeros((len(rows), width), dtype=np.int64)
-    types = None if tokens.token_type_ids is None else np.zeros((len(rows), width), dtype=np.int64)
-    for b, row in enumerate(rows):
-        ids[b, : len(row)] = row
-        mask[b, : len(row)] = 1
-        if types is not None and tokens.token_type_ids is not None:
-            types[b, : len(row)] = tokens.token_type_ids[index[b]]
+    segments = None if types is None else np.zeros((len(rows), width), dtype=np.int64)
+    for s, row in enumerate(rows):
+        ids[s, : len(row)] = row
+        mask[s, : len(row)] = 1
+        if segments is not None and types is not None:
+            segments[s, : len(row)] = types[s]
     return Batch(
         torch.from_numpy(ids),
         torch.from_numpy(mask),
-        None if types is None else torch.from_numpy(types),
+        None if segments is None else torch.from_numpy(segments),
         torch.from_numpy(np.asarray(tokens.labels[index], dtype=np.int64)),
         [tokens.row_ids[i] for i in index],
         index,
+        None if row_of is None else torch.from_numpy(row_of),
     )
+
+
+def sequences(
+    tokens: Tokens, index: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray] | None, np.ndarray | None]:
+    """Return token ids and segment ids of every sequence of these rows, and whose they are."""
+    windows, types = tokens.windows, tokens.token_type_ids
+    if windows is None or all(len(windows[i]) == 1 for i in index):
+        return (
+            [tokens.input_ids[i] for i in index],
+            None if types is None else [types[i] for i in index],
+            None,
+        )
+    rows = [window for i in index for window in windows[i]]
+    inner = tokens.window_types
+    segments = None if inner is None else [window for i in index for window in inner[i]]
+    return rows, segments, np.repeat(np.arange(len(index)), [len(windows[i]) for i in index])
 
 
 def batches(
@@ -95,18 +119,20 @@ def batches(
 
     Args:
         tokens: The rows.
-        max_tokens: The most tokens of a batch, padding included; a longer row makes a batch alone.
+        max_tokens: The most tokens of a batch, padding included; a longer row makes a batch alone, with all its
+            windows.
         max_rows: The most rows of a batch.
         window: Sort only within this many consecutive rows, and finish one window before the next, so that
             statistics over fixed blocks of rows need not hold more than one; None sorts all rows.
     """
-    lengths = tokens.kept
+    lengths, n_windows = tokens.kept, tokens.n_windows
     for start in range(0, len(tokens), window or max(len(tokens), 1)):
         stop = min(len(tokens), start + (window or len(tokens)))
         order = start + np.argsort(-lengths[start:stop], kind="stable")
         first = 0
         while first < len(order):
             longest = max(int(lengths[order[first]]), 1)
-            size = max(1, min(max_rows, max_tokens // longest))
+            places = np.cumsum(n_windows[order[first : first + max_rows]])
+            size = max(1, int(np.searchsorted(places, max_tokens // longest, side="right")))
             yield collate(tokens, order[first : first + size])
             first += size

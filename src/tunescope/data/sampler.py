@@ -38,10 +38,14 @@ class LengthGroupedSampler(Sampler[int]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def rows(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the positions of an epoch in random order, int64 [N]."""
+        return generator.permutation(len(self.lengths))
+
     def order(self) -> np.ndarray:
-        """Return the positions of this epoch, int64 [N]."""
+        """Return the positions of this epoch in the order of its batches, int64 [N]."""
         generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
-        shuffled = generator.permutation(len(self.lengths))
+        shuffled = self.rows(generator)
         full = len(shuffled) - len(shuffled) % self.batch_size
         pool = self.batch_size * BATCHES_PER_POOL
         grouped = []
@@ -54,3 +58,35 @@ class LengthGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order().tolist())
+
+
+class BalancedSampler(LengthGroupedSampler):
+    """Yields N rows an epoch, as many of every class: small classes repeat their rows, large ones leave some out.
+
+    Each class goes through its rows in random order and begins anew when it has seen them all, so no row is
+    drawn twice before every row of its class was drawn once. Where N is no multiple of the number of classes, the
+    classes that get one row more are drawn by lot. Everything else is as in :class:`LengthGroupedSampler`.
+
+    Args:
+        labels: Class indices of the rows, [N].
+        lengths: Tokens per row, [N].
+        batch_size: Rows per batch; the data loader must cut batches of this size.
+        seed: Another seed gives another order.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int
+    ) -> None:
+        super().__init__(lengths, batch_size, seed)
+        self.classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def rows(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the positions of an epoch in random order, int64 [N]."""
+        whole, rest = divmod(len(self.lengths), len(self.classes))
+        lucky = set(generator.permutation(len(self.classes))[:rest].tolist())
+        drawn = []
+        for number, members in enumerate(self.classes):
+            wanted = whole + (number in lucky)
+            rounds = [generator.permutation(members) for _ in range(-(-wanted // len(members)))]
+            drawn.append(np.concatenate([members[:0], *rounds])[:wanted])
+        return generator.permutation(np.concatenate(drawn))

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tunescope.models.classifier import Classifier
 
 NAME = "tunescope_packed"
+# Matrix products of fewer rows take another path in the CPU libraries, with other rounding.
+FEWEST_TOKENS = 4
 PROVEN = ("GPT-2", "BERT", "DistilBERT", "RoBERTa")
 
 
@@ -42,9 +44,12 @@ class Layout:
 
     Attributes:
         lengths: Tokens of each row, in order.
+        reader: Which token's result attention returns: of every token, or of the ``first`` or ``last`` of each row
+            alone (each row as often as it takes to have ``FEWEST_TOKENS``).
     """
 
     lengths: tuple[int, ...]
+    reader: Literal["every", "first", "last"] = "every"
 
     @classmethod
     def of(cls, lengths: torch.Tensor | Sequence[int]) -> Layout:
@@ -126,7 +131,8 @@ def _attend(
             "keys of other rows (a key-value cache)."
         )
     causal = bool(getattr(module, "is_causal", False))
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0:
+    kernel = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
+    if kernel and packed.reader == "every":
         return _kernel(query, key, value, packed, causal, scaling), None
     parts = []
     # [1, H, T, d] came from [1, T, H, d]: cutting that along T, a run of equal rows is a batch without a copy.
@@ -137,11 +143,19 @@ def _attend(
     ]  # runs of [rows x length, H, d]
     for (length, rows), *run in zip(packed.runs, *line, strict=True):
         q, k, v = (one.unflatten(0, (rows, length)).transpose(1, 2) for one in run)
+        whole = causal and length > 1
+        if packed.reader != "every":
+            place = length - 1 if packed.reader == "last" else 0
+            seen = place + 1 if causal else length
+            q, k, v, whole = q[:, :, place : place + 1], k[:, :, :seen], v[:, :, :seen], False
         out = functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=causal and length > 1, scale=scaling
+            q, k, v, dropout_p=dropout, is_causal=whole, scale=scaling
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))  # [rows x length, H, d]
-    return torch.cat(parts)[None], None
+    found = torch.cat(parts)  # [T or B, H, d]
+    if packed.reader == "every":
+        return found[None], None
+    return found.repeat(-(-FEWEST_TOKENS // len(found)), 1, 1)[None], None
 
 
 def _kernel(
@@ -176,7 +190,7 @@ def packed_arguments(
         raise ModelError(
             f"A batch without padding holds its tokens as [1, {layout.total}]; came {list(input_ids.shape)}."
         )
-    offset = int(config.pad_token_id) + 1 if family.counts_positions_by_pad_id else 0
+    offset = int(config.pad_token_id) if family.counts_positions_by_pad_id else 0
     positions = torch.from_numpy(layout.positions() + offset)[None].to(input_ids.device)
     arguments: dict[str, Any] = {"input_ids": input_ids, "position_ids": positions, "packed": layout}
     if family.caches:

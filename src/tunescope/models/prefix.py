@@ -8,6 +8,7 @@ gradients reach the blocks from *k* on, the final norm and the head.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from tunescope.errors import ModelError
 from tunescope.fingerprints import canonical_json
 from tunescope.models.packed import (
+    FEWEST_TOKENS,
     Layout,
     packed_arguments,
     packed_attention,
@@ -29,8 +31,6 @@ from tunescope.models.windows import mean_by_row
 if TYPE_CHECKING:
     from tunescope.models.classifier import Classifier
 
-# Matrix products of fewer rows take another path in the CPU libraries, with other rounding.
-FEWEST_TOKENS = 4
 # What a configuration says that no hidden state depends on.
 IRRELEVANT = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
               "transformers_version", "use_cache", "_attn_implementation")  # fmt: skip
@@ -128,8 +128,6 @@ def _can_shorten(classifier: Classifier) -> bool:
     if classifier.pooling == "mean" or packing_problem(classifier.model, classifier.family) is not None:
         return False
     block = blocks_of(classifier)[-1]
-    if classifier.training and getattr(block, "gradient_checkpointing", False):
-        return False
     norm = classifier.family.final_norm
     watched = [*block.modules(), classifier.trunk]
     watched += [] if norm is None else [classifier.trunk.get_submodule(norm)]
@@ -145,13 +143,15 @@ def _short_block(classifier: Classifier, hidden: torch.Tensor, layout: Layout) -
     index = torch.as_tensor(places, device=hidden.device).repeat(times)
     if classifier.family.norm_order == "pre":
         parts: dict[str, Any] = dict(block.named_children())
-        attended, _ = parts["attn"](parts["ln_1"](hidden), packed=layout)
-        middle = attended[0, index] + hidden[0, index]
+        reader: Any = "last" if classifier.pooling == "last" else "first"
+        attended, _ = parts["attn"](parts["ln_1"](hidden), packed=replace(layout, reader=reader))
+        middle = attended[0] + hidden[0, index]
         return (middle + parts["mlp"](parts["ln_2"](middle)))[: len(places)]
     module = classifier.trunk.get_submodule(classifier.family.path("middle", last))
     handle = module.register_forward_hook(lambda _m, _a, output: output[:, index])
     try:
-        output = block(hidden, packed=layout)
+        # not the call, which may recompute in the backward pass, when the hook is gone; nothing else hangs on it
+        output = block.forward(hidden, packed=layout)
     finally:
         handle.remove()
     chosen: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]

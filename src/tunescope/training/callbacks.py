@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tunescope.config.fitting import VALIDATION_METRICS
 from tunescope.files import write_atomic
 from tunescope.progress import Progress, Task
 from tunescope.seeds import derive_seed
 
-KEPT = ("loss", "eval_loss", "eval_accuracy", "learning_rate", "grad_norm")
+KEPT = ("loss", *(f"eval_{name}" for name in VALIDATION_METRICS), "learning_rate", "grad_norm")
 
 
 class StepStream(TrainerCallback):
@@ -30,12 +31,18 @@ class StepStream(TrainerCallback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.step = 0
+
+    def reseed(self) -> None:
+        """Seed torch as at the start of the step that is being computed."""
+        torch.manual_seed(derive_seed(self.seed, "step", self.step))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Seed torch for the step that begins."""
-        torch.manual_seed(derive_seed(self.seed, "step", state.global_step))
+        self.step = state.global_step
+        self.reseed()
 
 
 class LogFile(TrainerCallback):

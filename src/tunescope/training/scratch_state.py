@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def write_checkpoint(
     from safetensors.torch import save_file
 
     tensors = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in _trained(model):
         tensors[f"weight/{name}"] = parameter.detach()
         for moment in _MOMENTS:
             tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].detach()
@@ -77,6 +78,13 @@ def _restore(
     import torch
 
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in _trained(model):
             parameter.copy_(tensors[f"weight/{name}"])
-            optimizer.state[parameter] = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
+            optimizer.state[parameter] = {
+                moment: tensors[f"{moment}/{name}"].to(parameter.device) for moment in _MOMENTS
+            }
+
+
+def _trained(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield the parameters that are trained; frozen ones are what they were at the start."""
+    return ((name, one) for name, one in model.named_parameters() if one.requires_grad)

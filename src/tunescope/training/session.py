@@ -14,14 +14,18 @@ from transformers import set_seed
 from tunescope.data.tokens import Tokens
 from tunescope.errors import DataError
 from tunescope.folders import disk_errors, remove, whole_folder
-from tunescope.models import Classifier, features
+from tunescope.models import Classifier
+from tunescope.models.activations import fast_activations
 from tunescope.models.source import quiet_transformers
 from tunescope.progress import SILENT, Progress
 from tunescope.training.callbacks import LogFile, ShowProgress, StepStream, StopCleanly, events
 from tunescope.training.checkpoints import latest
+from tunescope.training.job import Asked, Job, choices, chosen_rows, identity_of, make_job, recompute
 from tunescope.training.options import TrainLog, TrainOptions, prepare_arguments, streams
-from tunescope.training.rows import FeatureRows, TokenRows, label_problem
-from tunescope.training.trainer import ClassifierTrainer, HeadOnFeatures, Job, RestoreLoss
+from tunescope.training.rows import label_problem
+from tunescope.training.stopping import EarlyStopping
+from tunescope.training.trackers import Tracker, trackers
+from tunescope.training.trainer import ClassifierTrainer, RestoreLoss
 
 
 def train(
@@ -34,9 +38,10 @@ def train(
 ) -> TrainLog:
     """Train the parameters of a classifier that require gradients, and save it.
 
-    Writes ``folder/model`` (a transformers model folder), ``folder/log.jsonl`` and, while it works,
-    ``folder/checkpoints``. If that holds a checkpoint of the same training, continues from it, and ends with
-    the same weights bit for bit as if it had not been stopped (on one machine and device).
+    Writes ``folder/model`` (a transformers model folder), ``folder/log.jsonl``, what trackers write, and, while
+    it works, ``folder/checkpoints``. If that holds a checkpoint of the same training, continues from it, and ends
+    with the same weights bit for bit as if it had not been stopped (on one machine and device). A checkpoint of
+    other settings, rows or model is not continued, and what differs is said.
 
     Args:
         classifier: Trained in place; left in evaluation mode.
@@ -50,7 +55,9 @@ def train(
         ConfigError: A training field cannot be used.
         DataError: Rows without labels, or no rows.
         Interrupted: Ctrl-C came; a checkpoint was saved.
-        RunError: The disk is full, or the device is not there.
+        MissingDependencyError: The library of a tracker is not installed.
+        RunError: The loss is not a number, memory does not suffice for one row, the disk is full, or the device
+            is not there.
     """
     options = options or TrainOptions()
     validation = None if validation is None or len(validation) == 0 else validation
@@ -61,12 +68,19 @@ def train(
     folder = Path(folder)
     with disk_errors(folder), quiet_training():
         checkpoints = folder / "checkpoints"
-        found = latest(checkpoints, options.fingerprint, progress)
-        job = _job(classifier, train, validation, checkpoints, options, progress)
+        prepared = prepare_arguments(options, checkpoints, validation is not None)
+        for remark in prepared.remarks:
+            progress.say(f"  {remark}")
+        reporting = trackers(prepared.fitting.trackers, folder, _about(options), dict(options.training))
+        train = chosen_rows(train, prepared.fitting, options.seed)
+        identity = identity_of(options, prepared, classifier, {"train": train, "validation": validation})
+        found = latest(checkpoints, options.fingerprint, identity, progress)
+        asked = Asked(options, prepared, identity)
+        job = make_job(classifier, train, validation, asked, found[1] if found else None, progress)
         set_seed(options.seed)
-        trainer = _trainer(job, folder / "log.jsonl", found[1] if found else None, progress)
+        trainer = _trainer(job, folder, found[1] if found else None, reporting, progress)
         try:
-            with trainer.stop.listening():
+            with trainer.stop.listening(), fast_activations(classifier):
                 trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         finally:
             _leave_no_trace(classifier, job)
@@ -79,47 +93,28 @@ def train(
     return log
 
 
-def _job(
-    classifier: Classifier,
-    train: Tokens,
-    validation: Tokens | None,
-    checkpoints: Path,
-    options: TrainOptions,
-    progress: Progress,
-) -> Job:
-    prepared = prepare_arguments(options, checkpoints, validation is not None)
-    classifier.to(prepared.arguments.device)
-    if prepared.recompute:
-        _recompute(classifier, "enable")
-    if not options.frozen_trunk:
-        rows = None if validation is None else TokenRows(validation)
-        return Job(classifier, classifier, TokenRows(train), rows, options, prepared)
-    classifier.eval()
-    known = (
-        None if validation is None else FeatureRows(validation, features(classifier, validation, progress))
-    )
-    rows = FeatureRows(train, features(classifier, train, progress))
-    return Job(classifier, HeadOnFeatures(classifier.head), rows, known, options, prepared)
+def _about(options: TrainOptions) -> dict[str, Any]:
+    return {**options.record, "seed": options.seed}
 
 
-def _recompute(classifier: Classifier, verb: str) -> None:
-    """Switch recomputing of activations; the method's older name is deprecated in newer transformers."""
-    model = classifier.model
-    names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
-    getattr(model, next(name for name in names if hasattr(model, name)))()
-
-
-def _trainer(job: Job, log: Path, notes: dict[str, Any] | None, progress: Progress) -> ClassifierTrainer:
+def _trainer(
+    job: Job, folder: Path, notes: dict[str, Any] | None, reporting: list[Tracker], progress: Progress
+) -> ClassifierTrainer:
+    stopping = job.prepared.fitting.early_stopping
     callbacks = [
         StepStream(streams(job.options.seed)["dropout"]),
-        LogFile(log),
+        LogFile(folder / "log.jsonl"),
         ShowProgress(progress, "training"),
         StopCleanly(progress),
+        *([] if stopping is None else [EarlyStopping(stopping)]),
+        *reporting,
     ]
     if notes is not None:
         callbacks.append(RestoreLoss(notes, lambda: trainer))
+        job.prepared.arguments.eval_on_start = False  # that was done when the training began
     trainer = ClassifierTrainer(job, callbacks)
-    trainer.seconds_before = float(notes["seconds"]) if notes else 0.0
+    if notes is not None:
+        trainer.remember(notes)
     return trainer
 
 
@@ -127,6 +122,8 @@ def _close(trainer: ClassifierTrainer) -> None:
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, ShowProgress):
             callback.stack.close()
+        if isinstance(callback, Tracker):
+            callback.close()
 
 
 def _leave_no_trace(classifier: Classifier, job: Job) -> None:
@@ -135,13 +132,14 @@ def _leave_no_trace(classifier: Classifier, job: Job) -> None:
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             module.__dict__.pop(name, None)
     if job.prepared.recompute:
-        _recompute(classifier, "disable")
+        recompute(classifier, "disable")
     classifier.zero_grad(set_to_none=True)
     classifier.eval()
 
 
 def _log(trainer: ClassifierTrainer, continued_from: int | None) -> TrainLog:
     parameters = list(trainer.job.classifier.parameters())
+    meter = trainer.meter
     return TrainLog(
         events=events(trainer.state),
         steps=trainer.state.global_step,
@@ -151,20 +149,30 @@ def _log(trainer: ClassifierTrainer, continued_from: int | None) -> TrainLog:
         trainable_parameters=sum(one.numel() for one in parameters if one.requires_grad),
         seeds=streams(trainer.job.options.seed),
         continued_from=continued_from,
-        best_step=trainer.state.best_global_step if trainer.args.load_best_model_at_end else None,
+        best_step=trainer.state.best_global_step if trainer.job.prepared.keeps_best else None,
+        real_tokens=meter.real_tokens,
+        tokens_per_second=meter.tokens_per_second,
+        padding_share=meter.padding_share,
+        peak_memory_bytes=meter.memory.peak(),
+        memory=meter.memory.points,
+        stopped_early=trainer.stopping is not None and trainer.stopping.stopped,
+        halved=trainer.micro.halved,
+        choices=choices(trainer.job),
     )
 
 
 @contextlib.contextmanager
 def quiet_training() -> Iterator[None]:
     """Keep transformers' own notes from the screen; errors still come through."""
-    accelerate = logging.getLogger("accelerate")
-    level = accelerate.level
-    accelerate.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("accelerate", "torch._dynamo")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with quiet_transformers(), warnings.catch_warnings():
             # The optimiser's state is restored after the schedule was made: the order is right all the same.
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step\\(\\).*before.*optimizer.step")
             yield
     finally:
-        accelerate.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

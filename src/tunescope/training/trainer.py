@@ -2,68 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from tunescope.data.sampler import LengthGroupedSampler
+from tunescope.data.sampler import BalancedSampler, LengthGroupedSampler
 from tunescope.errors import Interrupted
 from tunescope.folders import disk_errors
-from tunescope.models import Classifier, load
-from tunescope.training.callbacks import StopCleanly
-from tunescope.training.checkpoints import all_checkpoints, rotate, seal, step_of
-from tunescope.training.options import Prepared, TrainOptions, streams
+from tunescope.models.packed import packed_attention
+from tunescope.training.callbacks import StepStream, StopCleanly
+from tunescope.training.checkpoints import (
+    all_checkpoints,
+    keep_only_best,
+    restore,
+    restore_best,
+    rotate,
+    save_best,
+    save_state,
+    seal,
+    step_of,
+)  # fmt: skip
+from tunescope.training.job import Job
+from tunescope.training.meter import Meter
+from tunescope.training.microbatches import MicroBatches
+from tunescope.training.options import streams
 from tunescope.training.rows import LongestFirst, TokenRows
-
-
-@dataclass
-class Job:
-    """What a trainer works on.
-
-    Attributes:
-        classifier: Saved at checkpoints; trained as a whole, or through ``trained``.
-        trained: The module whose parameters are trained: the classifier, or its head on features.
-        train: Train rows.
-        validation: Validation rows, or None.
-        options: What the training is told.
-        prepared: Arguments for transformers.
-    """
-
-    classifier: Classifier
-    trained: nn.Module
-    train: TokenRows
-    validation: TokenRows | None
-    options: TrainOptions
-    prepared: Prepared
-
-
-class HeadOnFeatures(nn.Module):
-    """A classifier's head as a model of its own, fed with features that were computed once.
-
-    Args:
-        head: Module from pooled vectors [B, D] to logits [B, C].
-    """
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return logits [B, C] of features [B, D]."""
-        return self.head(features)
+from tunescope.training.stopping import EarlyStopping, validation_metrics
 
 
 class ClassifierTrainer(Trainer):
-    """Trains a :class:`Classifier` by the mean cross entropy of its logits.
+    """Trains a :class:`Classifier` by the cross entropy of its logits.
 
     Batches hold rows of about equal length, in an order that is a function of (seed, epoch). Checkpoints are
     model folders that transformers opens, with checksums; continuing from one gives the same weights exactly.
@@ -73,19 +48,23 @@ class ClassifierTrainer(Trainer):
         callbacks: What happens beside the optimiser.
     """
 
-    # The loss below is the sum over a batch divided by the rows of all accumulated batches.
+    # The loss below is the sum over a batch divided by the weight of the rows of all accumulated batches.
     loss_is_scaled_for_ga = True
 
     def __init__(self, job: Job, callbacks: list[TrainerCallback]) -> None:
         self.job = job
         self.stop = next(one for one in callbacks if isinstance(one, StopCleanly))
+        self.stopping = next((one for one in callbacks if isinstance(one, EarlyStopping)), None)
+        stream = next(one for one in callbacks if isinstance(one, StepStream))
         self.folder = Path(str(job.prepared.arguments.output_dir))
         self.session_start = time.monotonic()
         self.seconds_before = 0.0
+        self.meter = Meter(job.prepared.arguments.device)
+        self.micro = MicroBatches(job.train, job.loss, job.variance, stream, job.classifier.head)
         super().__init__(
             model=job.trained, args=job.prepared.arguments, train_dataset=job.train,
             eval_dataset=job.validation, data_collator=job.train.collate,
-            compute_metrics=_accuracy_and_loss, callbacks=callbacks,
+            compute_metrics=validation_metrics, callbacks=callbacks,
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # makes transformers count the rows of accumulated batches
@@ -95,7 +74,10 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         rows = train_dataset if isinstance(train_dataset, TokenRows) else self.job.train
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(rows.lengths, size, streams(self.job.options.seed)["order"])
+        seed = streams(self.job.options.seed)["order"]
+        if self.job.prepared.fitting.sampling == "balanced":
+            return BalancedSampler(rows.tokens.labels, rows.lengths, size, seed)
+        return LengthGroupedSampler(rows.lengths, size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler:
         rows = eval_dataset if isinstance(eval_dataset, TokenRows) else self.job.validation
@@ -113,7 +95,33 @@ class ClassifierTrainer(Trainer):
         finally:
             self.data_collator = before
 
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        # the batches of one step are known here, before the first of them is computed
+        self.meter.step_begins()
+        return self.micro.begin(batch_samples)
+
     # ---- loss ----
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Compute loss and gradients of one micro-batch, in smaller parts where memory runs out.
+
+        Raises:
+            RunError: The loss is not a number, or memory does not suffice for a single row.
+        """
+
+        def one(part: dict[str, torch.Tensor]) -> torch.Tensor:
+            # the class is named because a nested function has no bare super()
+            return super(ClassifierTrainer, self).training_step(model, part, num_items_in_batch)
+
+        # activations that are computed again in the backward pass need the attention of the forward pass
+        unpadded = "lengths" in inputs and self.job.prepared.recompute
+        with packed_attention(self.job.classifier.model) if unpadded else contextlib.nullcontext():
+            loss = self.micro.step(model, inputs, one)
+        self.micro.refuse_not_finite(model, loss, inputs, self.state.global_step + 1)
+        self.meter.count(inputs)
+        return loss
 
     def compute_loss(
         self,
@@ -122,14 +130,21 @@ class ClassifierTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the cross entropy of a batch, as its share of the mean over all accumulated rows."""
-        inputs = {name: value for name, value in inputs.items() if name != "positions"}
-        labels = inputs.pop("labels")
-        logits = model(**inputs).float()
-        smoothing = self.job.prepared.label_smoothing
-        total = functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-        loss = total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        """Return the cross entropy of a batch, as its share of the weighted mean over all rows of the step."""
+        labels = inputs["labels"]
+        logits, pooled = self.micro.forward(model, inputs)
+        mass = self.job.loss.mass(labels) if num_items_in_batch is None else num_items_in_batch
+        loss = self.job.loss.total(logits, labels) / mass
+        if self.job.variance is not None:
+            loss = loss + self.job.variance.part(pooled, self.micro.moments(model, pooled))
+        self.meter.memory.sample()  # the activations of this micro-batch are all held now
         return (loss, logits) if return_outputs else loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.scaler is None:  # fp16 skips such a step itself and scales the loss down
+            self.micro.refuse_gradient(norm, self.state.global_step + 1)
+        return norm
 
     def prediction_step(
         self,
@@ -139,26 +154,29 @@ class ClassifierTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
         """Return logits and labels of a batch; the loss is taken from them over all rows at once."""
-        inputs = {name: value.to(self.args.device) for name, value in inputs.items() if name != "positions"}
-        labels = inputs.pop("labels")
-        with torch.no_grad():
-            return None, model(**inputs).float(), labels
+        assert self.job.validation is not None
+        logits = self.micro.predict(model, inputs, self.job.validation, self.args.device)
+        return None, logits, inputs["labels"].to(self.args.device)
 
     # ---- checkpoints ----
 
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.meter.step_ends()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # transformers trains a step too many when it continues what had reached max_steps inside an epoch
-        if self.state.global_step >= self.state.max_steps:
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.folder)
+        save_state(self.job.classifier, Path(output_dir or self.folder), self._record())
+
+    def _record(self) -> dict[str, Any]:
         options = self.job.options
-        self.job.classifier.save(
-            folder, {**options.record, "seed": options.seed, "steps": self.state.global_step}
-        )
+        return {**options.record, "seed": options.seed, "steps": self.state.global_step}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self.folder
@@ -168,15 +186,24 @@ class ClassifierTrainer(Trainer):
             notes = {
                 "seconds": self.seconds(), "loss_sum": self._tr_loss.item(),
                 "loss_total": self._total_loss_scalar, "last_logged": self._globalstep_last_logged,
+                "meter": self.meter.notes(), "parts": self.micro.parts,
+                "dimensions": None if self.job.variance is None else self.job.variance.dimensions.tolist(),
+                "stopping": None if self.stopping is None else self.stopping.notes(),
+                "best": self.state.best_global_step if self.job.prepared.keeps_best else None,
             }  # fmt: skip
-            seal(checkpoint, self.job.options.fingerprint, notes)
-        rotate(folder, self.job.prepared.keep, self.state.best_model_checkpoint)
+            seal(checkpoint, self.job.options.fingerprint, {**notes, "identity": self.job.identity})
+        rotate(folder, self.job.prepared.keep)
+        keep_only_best(folder, self.state.best_global_step)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if is_best and self.job.prepared.keeps_best:
+            self.state.best_global_step = self.state.global_step
+            save_best(self.job.classifier, self.folder, self.state.global_step, self._record())
+        return is_best
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         restore(self.job.classifier, Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        restore(self.job.classifier, Path(self.state.best_model_checkpoint or ""))
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         if self.stop.asked and self.state.global_step < self.state.max_steps:
@@ -188,11 +215,26 @@ class ClassifierTrainer(Trainer):
                 "a checkpoint was saved.",
                 hint="Run the same command again: it continues from there, with the same result.",
             )
-        return super()._finalize_training(*args, **kwargs)
+        result = super()._finalize_training(*args, **kwargs)
+        if self.job.prepared.keeps_best and self.state.best_global_step:
+            restore_best(self.job.classifier, self.folder, self.state.best_global_step)
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log an event; trackers also get the throughput and the memory of the moment."""
+        super().log({**logs, **self.meter.moment()}, start_time)
 
     def seconds(self) -> float:
         """Return the wall time of this session and those before it."""
         return round(self.seconds_before + time.monotonic() - self.session_start, 3)
+
+    def remember(self, notes: dict[str, Any]) -> None:
+        """Take up what a checkpoint remembers beside the state of transformers' Trainer."""
+        self.seconds_before = float(notes["seconds"])
+        self.meter.remember(notes["meter"], self.seconds_before)
+        self.micro.parts = int(notes["parts"])
+        if self.stopping is not None:
+            self.stopping.remember(notes["stopping"])
 
 
 class RestoreLoss(TrainerCallback):
@@ -207,18 +249,3 @@ class RestoreLoss(TrainerCallback):
         trainer._tr_loss += self.notes["loss_sum"]
         trainer._total_loss_scalar = self.notes["loss_total"]
         trainer._globalstep_last_logged = self.notes["last_logged"]
-
-
-def restore(classifier: Classifier, folder: Path) -> None:
-    """Fill a classifier with the weights of a checkpoint folder of the same architecture, exactly."""
-    saved = load(str(folder))
-    classifier.model.load_state_dict(saved.model.state_dict(), strict=True)
-
-
-def _accuracy_and_loss(prediction: EvalPrediction) -> dict[str, float]:
-    logits = torch.as_tensor(np.asarray(prediction.predictions))
-    labels = torch.as_tensor(np.asarray(prediction.label_ids))
-    return {
-        "loss": float(functional.cross_entropy(logits.double(), labels)),
-        "accuracy": float((logits.argmax(1) == labels).double().mean()),
-    }
