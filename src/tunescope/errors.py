@@ -70,6 +70,12 @@ class MissingDependencyError(TunescopeError):
     exit_code = 7
 
 
+class ExpectationError(TunescopeError):
+    """A run finished, but an expectation of its study was not met."""
+
+    exit_code = 8
+
+
 class Interrupted(TunescopeError):
     """The user stopped the work; what was finished is kept and ``run`` continues from it."""
 

@@ -6,18 +6,33 @@ import numpy as np
 import polars as pl
 import torch
 
-from tunescope.data.batches import batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import DataError
 from tunescope.models import Classifier
+from tunescope.models.activations import fast_activations
+from tunescope.models.packed import model_batches
+from tunescope.models.prefix import pooled_from
+from tunescope.models.stored import StoredStates
 from tunescope.progress import SILENT, Progress
 
 
-def logits_of(classifier: Classifier, tokens: Tokens, progress: Progress = SILENT) -> np.ndarray:
+def logits_of(
+    classifier: Classifier,
+    tokens: Tokens,
+    progress: Progress = SILENT,
+    states: StoredStates | None = None,
+) -> np.ndarray:
     """Return the logits of every row, [N, C] float64, in the order of ``tokens``.
 
-    Rows run in batches of about equal length; each batch carries its row ids, and every id must come back at
-    the place it started from.
+    Rows run without padding where the model can, else in batches of about equal length; each batch carries its
+    row ids, and every id must come back at the place it started from.
+
+    Args:
+        classifier: Any classifier; its mode is left as it was.
+        tokens: Rows, with or without labels.
+        progress: Where to report.
+        states: Stored states of these rows before one of the blocks, from
+            :meth:`tunescope.models.store.ActivationStore.find`; the model then runs from that block on.
 
     Raises:
         DataError: A row came back at another place, twice or not at all (an internal check).
@@ -27,11 +42,20 @@ def logits_of(classifier: Classifier, tokens: Tokens, progress: Progress = SILEN
     was_training = classifier.training
     classifier.eval()
     try:
-        with torch.inference_mode(), progress.task("predicting", len(tokens), "rows") as task:
-            for batch in batches(tokens):
+        with (
+            torch.inference_mode(),
+            fast_activations(classifier),
+            progress.task("predicting", len(tokens), "rows") as task,
+        ):
+            for batch in model_batches(classifier, tokens):
                 if [tokens.row_ids[position] for position in batch.index] != list(batch.row_ids):
                     raise DataError("Internal check failed: rows of a batch are not where their ids say.")
-                logits = classifier(**batch.to(classifier.device).inputs())
+                if states is None:
+                    logits = classifier(**batch.to(classifier.device).inputs())
+                else:
+                    hidden, lengths = states.read(batch.index)
+                    pooled = pooled_from(classifier, states.depth, hidden.to(classifier.device), lengths)
+                    logits = classifier.head(pooled)
                 out[batch.index] = logits.double().cpu().numpy()
                 seen[batch.index] += 1
                 task.advance(len(batch.row_ids))
@@ -50,19 +74,25 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def predict(classifier: Classifier, tokens: Tokens, progress: Progress = SILENT) -> pl.DataFrame:
+def predict(
+    classifier: Classifier,
+    tokens: Tokens,
+    progress: Progress = SILENT,
+    states: StoredStates | None = None,
+) -> pl.DataFrame:
     """Predict the class of every row.
 
     Args:
         classifier: Any classifier; its mode is left as it was.
         tokens: Rows, with or without labels.
         progress: Where to report.
+        states: Stored states of these rows, as for :func:`logits_of`.
 
     Returns:
         One line per row, in the order of ``tokens``: ``row_id``, ``prediction`` (class index),
         ``logit_<label>`` and ``probability_<label>`` for every class, ``tokens`` (before truncation) and ``truncated``.
     """
-    logits = logits_of(classifier, tokens, progress)
+    logits = logits_of(classifier, tokens, progress, states)
     probabilities = probabilities_of(logits)
     names = classifier.labels.names
     columns: dict[str, pl.Series] = {

@@ -35,6 +35,33 @@ def benjamini_hochberg(p: Any) -> np.ndarray:
     return q.reshape(values.shape)
 
 
+def holm(p: Any) -> np.ndarray:
+    """Return p values adjusted so that the chance of any false call is bounded (Holm 1979).
+
+    The step-down of Bonferroni: sorted p values times the number of tests that are left, never decreasing.
+
+    Args:
+        p: p values of any shape; NaN marks a test that was not made. It stays NaN and does not count.
+
+    Raises:
+        ValueError: A p value is not between 0 and 1.
+    """
+    values = as_float64(p)
+    flat = values.ravel()
+    made = ~np.isnan(flat)
+    known = flat[made]
+    if ((known < 0) | (known > 1)).any():
+        raise ValueError("expected p values from 0 to 1")
+    order = np.argsort(known, kind="stable")
+    scaled = known[order] * np.arange(len(known), 0, -1)
+    adjusted = np.full(flat.shape, np.nan)
+    adjusted[np.flatnonzero(made)[order]] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.reshape(values.shape)
+
+
+CORRECTIONS = {"holm": holm, "bh": benjamini_hochberg}
+
+
 def sign_flip_p(
     values: Any, groups: Any | None = None, permutations: int = 9999, seed: int = 0
 ) -> np.ndarray:
@@ -101,3 +128,26 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
         raise ValueError(f"expected counts of at least 0, found {only_first} and {only_second}")
     n = only_first + only_second
     return float(min(1.0, 2 * special.bdtr(min(only_first, only_second), n, 0.5))) if n else 1.0
+
+
+def mcnemar_range(correct_first: int, correct_second: int, n: int) -> tuple[float, float]:
+    """Return the least and the largest exact McNemar p that two published counts of right rows allow.
+
+    Published accuracies do not say on which rows two classifiers differ. If k rows are right for the one with
+    fewer right rows alone, then k and the gap are right for the other alone; k runs from 0 (or from what the
+    number of rows forces) to what both counts allow, and p grows with k.
+
+    Args:
+        correct_first: Rows that the first got right.
+        correct_second: Rows that the second got right.
+        n: Rows, the same for both.
+
+    Raises:
+        ValueError: A count is not between 0 and n.
+    """
+    fewer, more = sorted((correct_first, correct_second))
+    if not 0 <= fewer <= more <= n:
+        raise ValueError(f"expected counts from 0 to {n}, found {correct_first} and {correct_second}")
+    most = min(fewer, n - more)  # rows that only the one with fewer right rows gets right
+    all_p = [mcnemar_exact(more - fewer + k, k) for k in range(most + 1)]
+    return min(all_p), max(all_p)

@@ -1,0 +1,213 @@
+"""One pair of arms: difference, interval, test, equivalence, and what could have been seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunescope.evaluation.comparison.inputs import Aligned, Run
+from tunescope.stats.equivalence import Equivalence, equivalent_draws, equivalent_shares
+from tunescope.stats.intervals import Interval, percentile_interval, wilson
+from tunescope.stats.multiboot import LEAST_SEEDS, MultiBootstrap, independent_difference, multi_bootstrap
+from tunescope.stats.paired import Agreement, Draws, agreement, bootstrap_p, tango
+from tunescope.stats.power import Detectable, detectable_from_error, paired_detectable
+from tunescope.stats.tests import mcnemar_exact
+
+NEVER_DIFFER = "the two never differ on these rows"
+UNDEFINED = "undefined for these rows, which may all be of one class"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything a comparison measures on: the rows, and the metric on shared resamples of them.
+
+    Attributes:
+        rows: Predictions side by side.
+        metric: The name of the metric.
+        draws: The metric of every run; the same resamples for all.
+        level: The coverage of intervals.
+        seed: Seeds the draws of seeds.
+    """
+
+    rows: Aligned
+    metric: str
+    draws: Draws
+    level: float
+    seed: int
+
+    def runs(self, arm: str) -> list[Run]:
+        """Return the runs of an arm, by seed."""
+        return sorted((run for run in self.rows.scores if run.arm == arm), key=lambda run: run.seed or 0)
+
+    def values(self, runs: Sequence[Run]) -> np.ndarray:
+        """Return the metric of runs, `[S]`."""
+        return np.array([self.draws.value[run] for run in runs])
+
+    def drawn(self, runs: Sequence[Run]) -> np.ndarray:
+        """Return the metric of runs on every resample, `[S, R]`."""
+        return np.array([self.draws.drawn[run] for run in runs])
+
+    @property
+    def unit(self) -> str:
+        """What was resampled, in words."""
+        return "rows" if self.rows.groups is None else f"{self.draws.units} groups"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of a metric between two arms, first minus second.
+
+    Attributes:
+        interval: The value with its interval.
+        p: The p value of "no difference", before correction.
+        test: How it was tested, in words.
+        equivalence: Whether a difference that matters is ruled out, before correction.
+        detectable: The smallest difference that would have been found.
+        scope: "rows" where the interval is about other rows for these very trainings, "rows and seeds" where it
+            is about other trainings too.
+    """
+
+    interval: Interval
+    p: float | None
+    test: str
+    equivalence: Equivalence
+    detectable: Detectable
+    scope: str
+
+
+def arm_interval(measured: Measured, arm: str) -> Interval:
+    """Return an arm's metric, the mean over its seeds, with an interval.
+
+    One seed: Wilson for accuracy of independent rows, else the bootstrap. Two to four seeds: the bootstrap of
+    rows for these trainings. From five: the Multi-bootstrap over seeds and rows.
+    """
+    runs = measured.runs(arm)
+    n = len(measured.rows)
+    if not np.isfinite(measured.values(runs)).all():
+        return Interval(None, None, None, n, f"bootstrap of {measured.unit}", UNDEFINED)
+    if len(runs) >= LEAST_SEEDS:
+        drawn = measured.drawn(runs)
+        return multi_bootstrap(
+            measured.values(runs), drawn, n, level=measured.level, seed=[measured.seed, 1]
+        ).interval
+    if len(runs) == 1 and measured.metric == "accuracy" and measured.rows.groups is None:
+        right = int((measured.rows.predictions[runs[0]] == measured.rows.truth).sum())
+        return wilson(right, n, measured.level)
+    mean = measured.drawn(runs).mean(axis=0)
+    method = f"bootstrap of {measured.unit}, {len(mean)} resamples"
+    value = float(measured.values(runs).mean())
+    interval = percentile_interval(value, mean, n, method, measured.level)
+    if len(runs) == 1:
+        return interval
+    note = (
+        f"for these {len(runs)} trainings: chance of the seed is not in it, which needs {LEAST_SEEDS} seeds"
+    )
+    notes = "; ".join(each for each in (interval.note, note) if each)
+    return Interval(interval.value, interval.low, interval.high, n, method, notes)
+
+
+def difference(measured: Measured, first: str, second: str, within: float) -> Difference:
+    """Compare two arms on the same rows.
+
+    Args:
+        measured: The rows and the metric's draws.
+        first: One arm (or baseline).
+        second: The other.
+        within: The margin of equivalence.
+    """
+    ones, others = measured.runs(first), measured.runs(second)
+    if not np.isfinite(measured.values([*ones, *others])).all():
+        nothing = Interval(None, None, None, len(measured.rows), "paired bootstrap", UNDEFINED)
+        return _from_draws(nothing, np.zeros(0), within, "rows", measured)
+    if _seeds_speak(ones, others):
+        return _over_seeds(measured, ones, others, within)
+    exact = measured.metric == "accuracy" and measured.rows.groups is None
+    if exact and len(ones) == len(others) == 1:
+        return _of_accuracy(measured, _agreement(measured, ones[0], others[0]), within)
+    draws = measured.drawn(ones).mean(axis=0) - measured.drawn(others).mean(axis=0)
+    value = float(measured.values(ones).mean() - measured.values(others).mean())
+    method = f"paired bootstrap of {measured.unit}, {len(draws)} resamples"
+    interval = percentile_interval(value, draws, len(measured.rows), method, measured.level)
+    return _from_draws(interval, draws, within, "rows", measured)
+
+
+def agreements(measured: Measured, first: str, second: str) -> list[dict[str, Any]]:
+    """Return McNemar's exact test of right and wrong answers for every pair of trainings with the same seed.
+
+    A run without a seed (a baseline) is held against every seed.
+    """
+    found = []
+    for one in measured.runs(first):
+        for other in measured.runs(second):
+            if one.seed != other.seed and one.seed is not None and other.seed is not None:
+                continue
+            counts = _agreement(measured, one, other)
+            found.append({
+                "seed": one.seed if one.seed is not None else other.seed, "only_first": counts.only_first,
+                "only_second": counts.only_second, "n": counts.n,
+                "p": mcnemar_exact(counts.only_first, counts.only_second),
+            })  # fmt: skip
+    return found
+
+
+def _agreement(measured: Measured, one: Run, other: Run) -> Agreement:
+    guesses = measured.rows.predictions
+    return agreement(measured.rows.truth, guesses[one], guesses[other])
+
+
+def _seeds_speak(ones: Sequence[Run], others: Sequence[Run]) -> bool:
+    """Whether there are seeds enough; a baseline has no seed and needs none."""
+    enough = [len(runs) >= LEAST_SEEDS or runs[0].seed is None for runs in (ones, others)]
+    return all(enough) and max(len(ones), len(others)) >= LEAST_SEEDS
+
+
+def _over_seeds(measured: Measured, ones: Sequence[Run], others: Sequence[Run], within: float) -> Difference:
+    n = len(measured.rows)
+    options: dict[str, Any] = {"level": measured.level}
+    values = [measured.values(runs) for runs in (ones, others)]
+    drawn = [measured.drawn(runs) for runs in (ones, others)]
+    same = [run.seed for run in ones] == [run.seed for run in others]
+    found: MultiBootstrap
+    if same or min(len(ones), len(others)) == 1:  # a baseline is subtracted from every seed
+        pair = values[0] - values[1], drawn[0] - drawn[1]
+        found = multi_bootstrap(*pair, n, seed=[measured.seed, 2], **options)
+    else:
+        each = [
+            multi_bootstrap(values[i], drawn[i], n, seed=[measured.seed, 3 + i], **options) for i in (0, 1)
+        ]
+        found = independent_difference(each[0], each[1], n, measured.level)
+    return _from_draws(found.interval, found.drawn, within, "rows and seeds", measured)
+
+
+def _of_accuracy(measured: Measured, counts: Agreement, within: float) -> Difference:
+    alpha = round(1 - measured.level, 12)
+    return Difference(
+        interval=tango(counts.only_first, counts.only_second, counts.n, measured.level),
+        p=mcnemar_exact(counts.only_first, counts.only_second),
+        test="exact McNemar",
+        equivalence=equivalent_shares(counts.only_first, counts.only_second, counts.n, within),
+        detectable=paired_detectable(counts.n, counts.discordant, alpha),
+        scope="rows",
+    )
+
+
+def _from_draws(
+    interval: Interval, draws: np.ndarray, within: float, scope: str, measured: Measured
+) -> Difference:
+    known = draws[np.isfinite(draws)]
+    p = bootstrap_p(draws)
+    note = interval.note
+    if p is None and len(known) and not known.any():
+        p, note = 1.0, NEVER_DIFFER
+    error = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return Difference(
+        interval=Interval(interval.value, interval.low, interval.high, interval.n, interval.method, note),
+        p=p,
+        test=interval.method,
+        equivalence=equivalent_draws(draws, within),
+        detectable=detectable_from_error(error, interval.method, round(1 - measured.level, 12)),
+        scope=scope,
+    )
