@@ -70,24 +70,24 @@ def run_from(classifier: Classifier, stored: Trace, layer: int, copies: int = 1)
     Returns:
         Logits, [copies x B, C].
     """
-    hidden = _copied(stored.resid_pre[layer], copies, len(stored.attention_mask))
+    hidden = copied(stored.resid_pre[layer], copies, len(stored.attention_mask))
     rows = len(stored.attention_mask)
     with torch.no_grad():
         for index, block in enumerate(blocks_of(classifier)[layer:], start=layer):
             arguments, named = stored.calls[index]
             output = block(
                 hidden,
-                *(_copied(value, copies, rows) for value in arguments),
-                **{key: _copied(value, copies, rows) for key, value in named.items()},
+                *(copied(value, copies, rows) for value in arguments),
+                **{key: copied(value, copies, rows) for key, value in named.items()},
             )
             hidden = output if isinstance(output, torch.Tensor) else output[0]
         if classifier.family.final_norm is not None:
             hidden = classifier.trunk.get_submodule(classifier.family.final_norm)(hidden)
-        mask = _copied(stored.attention_mask, copies, rows)
+        mask = copied(stored.attention_mask, copies, rows)
         return classifier.head(classifier.pool(hidden, mask))
 
 
-def _copied(value: Any, copies: int, rows: int) -> Any:
+def copied(value: Any, copies: int, rows: int) -> Any:
     """Repeat a per-row tensor along the batch axis; shared tensors and other values pass through."""
     if copies == 1 or not isinstance(value, torch.Tensor) or value.dim() < 2 or value.shape[0] != rows:
         return value

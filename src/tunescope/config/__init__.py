@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+from tunescope.config.arms import ArmConfig
+from tunescope.config.data import DataConfig
 from tunescope.config.load import find_study, load_data, load_lenses, load_study, recipes
-from tunescope.config.models import (
-    ArmConfig,
-    BaseHead,
-    DataConfig,
-    Format,
-    LensConfig,
-    Pooling,
-    ScratchConfig,
-    Split,
-    StudyConfig,
-    is_safe_name,
-)
+from tunescope.config.models import LensConfig, StudyConfig
+from tunescope.config.scratch import ScratchConfig
+from tunescope.config.strict import BaseHead, Format, Pooling, Split, is_safe_name
 from tunescope.config.training import stated_defaults, training_fields
 from tunescope.config.write import dump_study, study_document, study_schema
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +10,21 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tunescope.config.models import ArmConfig, StudyConfig
+from tunescope.config.arms import ArmConfig
+from tunescope.config.grid import OptionModels, unfold
+from tunescope.config.models import StudyConfig
 from tunescope.config.problems import Problems, nearest, shown_value, unknown
 from tunescope.config.training import check_together, read_training, stated_defaults, training_fields
 
-OptionModels = Mapping[str, type[BaseModel]]
 ARM_KEYS = [name for name in ArmConfig.model_fields if name != "options"]
 
 
 def build_study(
-    raw: dict[Any, Any], methods: OptionModels, lenses: OptionModels, problems: Problems
+    raw: dict[Any, Any],
+    methods: OptionModels,
+    lenses: OptionModels,
+    problems: Problems,
+    refused: Mapping[str, str] | None = None,
 ) -> StudyConfig:
     """Return the study that ``raw`` says, complete.
 
@@ -26,20 +32,17 @@ def build_study(
         ConfigError: With every problem that ``problems`` and this check have found.
     """
     draft = {key: value for key, value in raw.items() if key != "extends"}
-    if "expect" in draft:
-        del draft["expect"]
-        problems.add(
-            ("expect",), "expectations are reserved for a later version and not checked yet; remove this key"
-        )
-    for key in ("training", "lenses"):
+    for key in ("training", "lenses", "expect", "selection", "compare"):
         if draft.get(key, ...) is None:  # a section whose every line is commented out
             del draft[key]
+    unfold(draft, methods, problems)
     given = read_training(draft.get("training", {}), ("training",), problems)
     draft["training"] = {**stated_defaults(), **given}
     check_together(draft["training"], ("training",), problems)
     if isinstance(draft.get("arms"), list):
         draft["arms"] = [
-            _arm(arm, index, draft["training"], methods, problems) for index, arm in enumerate(draft["arms"])
+            _arm(arm, index, draft["training"], (methods, refused or {}), problems)
+            for index, arm in enumerate(draft["arms"])
         ]
     if isinstance(draft.get("lenses"), list):
         draft["lenses"] = [
@@ -55,10 +58,17 @@ def build_study(
     return study
 
 
-def _arm(arm: Any, index: int, shared: dict[str, Any], methods: OptionModels, problems: Problems) -> Any:
+def _arm(
+    arm: Any,
+    index: int,
+    shared: dict[str, Any],
+    known: tuple[OptionModels, Mapping[str, str]],
+    problems: Problems,
+) -> Any:
     """Return an arm with its method's options, which stand flat in the file, moved under ``options``."""
     if not isinstance(arm, dict):
         return arm
+    methods, refused = known
     key = ("arms", str(index))
     read = {name: value for name, value in arm.items() if name in ARM_KEYS}
     if read.get("training", {}) is None:
@@ -72,7 +82,9 @@ def _arm(arm: Any, index: int, shared: dict[str, Any], methods: OptionModels, pr
     given = {name: value for name, value in arm.items() if name not in ARM_KEYS}
     model = methods.get(method) if isinstance(method, str) else None
     if model is None:
-        if isinstance(method, str):
+        if isinstance(method, str) and method in refused:
+            problems.add((*key, "method"), f"{shown_value(method)} cannot be used: {refused[method]}")
+        elif isinstance(method, str):
             problems.add((*key, "method"), unknown("method", method, methods))
         possible = {name for options in methods.values() for name in options.model_fields}
         given = {name: value for name, value in given.items() if name not in possible}
@@ -135,7 +147,7 @@ def note_errors(
     """Note what pydantic found, one problem a field: the branches of a union say one thing together."""
     by_field: dict[Any, list[tuple[_Place, Any]]] = {}
     for item in error.errors(include_url=False):
-        place = _place(model, _real_key(item["loc"], raw, item["type"]))
+        place = _place(model, _real_key(item["loc"], raw, item["type"]), raw)
         alone = item["type"] in ("extra_forbidden", "missing")
         by_field.setdefault(place.key if alone else place.field, []).append((place, item))
     for items in by_field.values():
@@ -173,11 +185,13 @@ class _Place:
     is_model: bool  # whether the key names a whole model, or a list of them
 
 
-def _place(model: type[BaseModel], key: tuple[str, ...]) -> _Place:
+def _place(model: type[BaseModel], key: tuple[str, ...], raw: Any) -> _Place:
     field: tuple[str, ...] = ()
     description: str | None = None
     owner, is_model = model, not key
+    here, inner = raw, [model]
     for position, part in enumerate(key):
+        here = _step_into(here, part)
         if part in model.model_fields:
             found = model.model_fields[part]
             field, description, owner = key[: position + 1], found.description, model
@@ -185,13 +199,34 @@ def _place(model: type[BaseModel], key: tuple[str, ...]) -> _Place:
             is_model = bool(inner)
             if not inner:
                 break
-            model = inner[0]
+            model = _branch(inner, here)
         elif part.isdigit() and is_model:  # an item of a list of models is a place of its own
-            field, description = key[: position + 1], "a mapping"
+            field, description, model = key[: position + 1], "a mapping", _branch(inner, here)
         else:
             owner, is_model = model, False
             break
     return _Place(key, field, owner, description, is_model)
+
+
+def _step_into(here: Any, part: str) -> Any:
+    inside: Any = dict(enumerate(here)) if isinstance(here, list | tuple) else here
+    if not isinstance(inside, Mapping):
+        return None
+    return next((inside[key] for key in inside if str(key) == part), None)
+
+
+def _branch(models: list[type[BaseModel]], value: Any) -> type[BaseModel]:
+    """Return the model of a union that a mapping names by one of its words, or the first."""
+    for model in models if isinstance(value, Mapping) and len(models) > 1 else ():
+        for name, info in model.model_fields.items():
+            words = typing.get_args(info.annotation) if _is_literal(info.annotation) else ()
+            if value.get(name) in words:
+                return model
+    return models[0]
+
+
+def _is_literal(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Literal
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -207,6 +242,11 @@ def _text(place: _Place, item: Any) -> str:
         return own
     said = item["msg"][:1].lower() + item["msg"][1:]
     expected = f"expected {place.description}" if place.description else said
+    if item["type"] == "union_tag_invalid":
+        word = item["ctx"]["discriminator"].strip("'")
+        return unknown(word, item["ctx"]["tag"], re.findall(r"'([^']*)'", item["ctx"]["expected_tags"]))
+    if item["type"] == "union_tag_not_found":
+        return f"missing {item['ctx']['discriminator']}, the name of what it is"
     if item["type"] == "missing":
         return f"missing; {expected}" if place.description else "missing"
     if "[key]" in item["loc"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunescope.config.check import OptionModels, build_study, note_errors, read_lens
-from tunescope.config.models import DataConfig, LensConfig, StudyConfig
+from tunescope.config.data import DataConfig
+from tunescope.config.models import LensConfig, StudyConfig
 from tunescope.config.problems import Key, Origin, Problem, Problems, nearest, shown_value
 from tunescope.config.text import Document, parse_value, read_document
 from tunescope.errors import ConfigError
@@ -25,6 +27,7 @@ def load_study(
     *,
     methods: OptionModels,
     lenses: OptionModels,
+    refused: Mapping[str, str] | None = None,
 ) -> StudyConfig:
     """Return the complete study that a file, a recipe's name or a mapping says.
 
@@ -37,6 +40,7 @@ def load_study(
             arms and lenses are named by name or index, values are YAML.
         methods: The tuning methods by name, each with the model of its options.
         lenses: The lenses by name, each with the model of its options.
+        refused: Methods that exist elsewhere and cannot serve here, each with the reason.
 
     Raises:
         ConfigError: The study is not valid; the message tells every problem with its file, line and key.
@@ -52,7 +56,7 @@ def load_study(
         _override(document, override, problems)
     _name_items(document.value, problems)
     _anchor_paths(document)
-    return build_study(document.value, methods, lenses, problems)
+    return build_study(document.value, methods, lenses, problems, refused)
 
 
 def load_data(values: Mapping[str, Any]) -> DataConfig:
@@ -97,7 +101,7 @@ def find_study(name: str | Path) -> Path:
     Raises:
         ConfigError: It is neither.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     shipped = recipes()
     if path.is_file():
         return path
@@ -110,6 +114,14 @@ def find_study(name: str | Path) -> Path:
         f"There is no study file and no recipe {str(name)!r}; recipes: {', '.join(shipped) or 'none'}.",
         hint=f"Did you mean {match!r}?" if match else "Give a study file, or see `tunescope recipes`.",
     )
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` as the home folder; a name that only looks like that stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _plain(value: Any) -> Any:
@@ -143,7 +155,7 @@ def _extended(document: Document, file: Path | None, above: tuple[Path, ...]) ->
             hint="Write for example `extends: base.yaml` or `extends: quickstart`.",
         )
     folder = file.parent if file is not None else Path()
-    path = folder / Path(wanted).expanduser()
+    path = folder / expanded(wanted)
     if not path.is_file():
         if wanted not in recipes():
             known = ", ".join(recipes()) or "none"
@@ -286,13 +298,26 @@ def _anchor_paths(document: Document) -> None:
     study = document.value
     if isinstance(study.get("data"), dict) and "path" in study["data"]:
         study["data"] = {**study["data"], "path": anchored(study["data"]["path"], ("data", "path"))}
+    elsewhere = study.get("elsewhere")
+    if isinstance(elsewhere, dict):
+        elsewhere = study["elsewhere"] = dict(elsewhere)
+        if "text" in elsewhere:
+            elsewhere["text"] = anchored(elsewhere["text"], ("elsewhere", "text"))
+        if isinstance(elsewhere.get("data"), list):
+            elsewhere["data"] = [
+                {**one, "path": anchored(one["path"], ("elsewhere", "data", str(index), "path"))}
+                if isinstance(one, dict) and "path" in one
+                else one
+                for index, one in enumerate(elsewhere["data"])
+            ]
     if isinstance(study.get("arms"), list):
         for index, arm in enumerate(study["arms"]):
             if isinstance(arm, dict) and arm.get("model") != "scratch" and "model" in arm:
                 arm["model"] = anchored(arm["model"], ("arms", str(index), "model"))
-            if isinstance(arm, dict) and isinstance(arm.get("scratch"), dict) and "corpus" in arm["scratch"]:
-                key = ("arms", str(index), "scratch", "corpus")
-                arm["scratch"] = {**arm["scratch"], "corpus": anchored(arm["scratch"]["corpus"], key)}
+            if isinstance(arm, dict) and isinstance(arm.get("scratch"), dict):
+                for name in {"corpus", "like", "tokenizer"} & arm["scratch"].keys():
+                    key = ("arms", str(index), "scratch", name)
+                    arm["scratch"] = {**arm["scratch"], name: anchored(arm["scratch"][name], key)}
 
 
 def _file_of(origins: dict[Key, Origin], key: Key) -> Path | None:
@@ -303,12 +328,15 @@ def _file_of(origins: dict[Key, Origin], key: Key) -> Path | None:
 def _anchor(value: str, file: Path | None) -> str:
     if not value or "://" in value or value.startswith("planted:") or "\0" in value:
         return value
-    path = Path(value).expanduser()
+    path = expanded(value)
     if path.is_absolute():
         return str(path)
     folders = [Path.cwd()] if file is None else [file.resolve().parent, Path.cwd()]
     for folder in folders:
         whole = folder / path
+        plain = Path(os.path.normpath(whole))  # without '..', unless a link makes that another file
+        if whole.exists() and plain.exists() and plain.samefile(whole):
+            return str(plain)
         if whole.exists() or (glob.has_magic(value) and glob.glob(str(whole), recursive=True)):
             return str(whole)
     return value

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.fields import FieldInfo
 
+from tunescope.config.arms import ArmConfig
 from tunescope.config.check import OptionModels
-from tunescope.config.models import ArmConfig, LensConfig, Strict, StudyConfig
+from tunescope.config.grid import NO_AXES
+from tunescope.config.models import LensConfig, StudyConfig
+from tunescope.config.scratch import ScratchConfig
+from tunescope.config.strict import Strict
 from tunescope.config.text import to_yaml
 from tunescope.config.training import training_fields
 
@@ -63,16 +68,36 @@ def _described(model: type[BaseModel], name: str, **more: Any) -> Any:
 
 
 def _arm_model(method: str, options: type[BaseModel], training: type[BaseModel]) -> type[BaseModel]:
-    skipped = ("method", "training", "options")
+    skipped = ("method", "training", "options", "scratch")
     fields: dict[str, Any] = {
-        n: (f.annotation, f) for n, f in ArmConfig.model_fields.items() if n not in skipped
+        name: _or_grid(name, field) for name, field in ArmConfig.model_fields.items() if name not in skipped
     }
+    scratch = create_model("Scratch", __base__=Strict, **_grids(ScratchConfig))
+    fields["scratch"] = (scratch | None, _described(ArmConfig, "scratch", default=None))
     default = ArmConfig.model_fields["method"].default
     more = {"default": method} if method == default else {}
     fields["method"] = (Literal[method], _described(ArmConfig, "method", **more))
     fields["training"] = (training, _described(ArmConfig, "training", default={}))
-    fields.update({name: (field.annotation, field) for name, field in options.model_fields.items()})
+    fields.update(_grids(options))
     return create_model(f"Arm_{method}", __base__=Strict, **fields)
+
+
+def _grids(model: type[BaseModel]) -> dict[str, Any]:
+    return {name: _or_grid(name, field) for name, field in model.model_fields.items()}
+
+
+def _or_grid(name: str, field: FieldInfo) -> tuple[Any, FieldInfo]:
+    """Let a field of an arm be a list of its values too: a grid."""
+    if name in NO_AXES:
+        return field.annotation, field
+    one: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return one | Annotated[list[one], Field(min_length=1)], _without_bounds(field)
+
+
+def _without_bounds(field: FieldInfo) -> Any:
+    """Return a field's default and description alone; its bounds belong to the single value."""
+    default = {} if field.is_required() else {"default": field.get_default(call_default_factory=True)}
+    return Field(description=field.description, **default)
 
 
 def _lens_model(lens: str, options: type[BaseModel]) -> type[BaseModel]:
@@ -89,5 +114,8 @@ def _training_model() -> type[BaseModel]:
             TypeAdapter(annotation).json_schema()
         except (PydanticSchemaGenerationError, PydanticUserError):
             annotation = Any  # a type of accelerate's that only Python can make
-        fields[name] = (annotation, Field(field.default, description=field.expected))
+        both = (
+            annotation if annotation is Any else annotation | Annotated[list[annotation], Field(min_length=1)]
+        )
+        fields[name] = (both, Field(field.default, description=field.expected))
     return create_model("Training", __base__=Strict, **fields)

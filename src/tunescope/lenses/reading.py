@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Site
 from tunescope.data.batches import Batch, batches
+from tunescope.data.packed import PackedBatch, packed_batches
 from tunescope.data.tokens import Tokens
 from tunescope.lenses.subject import Subject, Which
 from tunescope.models.classifier import Classifier
+from tunescope.models.packed import Layout, packing_problem, padded_again
 
 WINDOW = 256  # batches are formed inside windows of rows, so that states keyed by rank stay small
 
@@ -71,27 +73,54 @@ def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -
     total = len(tokens) * len(models)
     with subject.progress.task(f"{subject.arm}: reading activations", total, "rows") as task:
         for which, model in models:
-            wanted = {lens: set(lens.sites(model)) for lens in lenses}
-            sites = sorted(set().union(*wanted.values()), key=str)
-            for batch in batches(tokens, window=WINDOW):
-                moved = batch.to(model.device)
+            read_model(which, model, tokens, lenses, task)
 
-                def receive(site: Site, value: torch.Tensor, which: Which = which, model: Classifier = model,
-                            wanted: dict[ReadingLens, set[Site]] = wanted, batch: Batch = moved) -> None:  # fmt: skip
-                    view = View(
-                        which,
-                        model,
-                        site,
-                        value,
-                        batch.attention_mask,
-                        batch.index,
-                        batch.row_ids,
-                        batch.labels,
-                    )
-                    for lens in lenses:
-                        if site in wanted[lens]:
-                            lens.update(view)
 
-                with torch.inference_mode(), reading(model, sites, receive):
-                    model(**moved.inputs())
-                task.advance(len(batch.row_ids))
+def read_model(
+    which: Which, model: Classifier, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task
+) -> None:
+    """Show every lens one model, batch by batch, and report each batch to ``task``."""
+    wanted = {lens: set(lens.sites(model)) for lens in lenses}
+    sites = sorted(set().union(*wanted.values()), key=str)
+    for batch in _batches(model, tokens, sites):
+        moved = batch.to(model.device)
+        mask, layout = _mask(moved)
+
+        def receive(site: Site, value: torch.Tensor, batch: Batch | PackedBatch = moved,
+                    mask: torch.Tensor = mask, layout: Layout | None = layout) -> None:  # fmt: skip
+            if layout is not None and site.name not in ("pooled", "logits"):
+                value = padded_again(value, layout)
+            view = View(
+                which,
+                model,
+                site,
+                value,
+                mask,
+                batch.index,
+                batch.row_ids,
+                batch.labels,
+            )
+            for lens in lenses:
+                if site in wanted[lens]:
+                    lens.update(view)
+
+        with torch.inference_mode(), reading(model, sites, receive):
+            model(**moved.inputs())
+        task.advance(len(batch.row_ids))
+
+
+def _batches(model: Classifier, tokens: Tokens, sites: Sequence[Site]) -> Iterator[Batch | PackedBatch]:
+    """Yield batches without padding where the model can; attention patterns need the padded, square form."""
+    pattern = any(site.name == "attn_pattern" for site in sites)
+    if pattern or packing_problem(model.model, model.family) is not None:
+        return batches(tokens, window=WINDOW)
+    return packed_batches(tokens, window=WINDOW)
+
+
+def _mask(batch: Batch | PackedBatch) -> tuple[torch.Tensor, Layout | None]:
+    """Return the right-padded mask [B, T] of a batch, and the layout of its rows where it has no padding."""
+    if isinstance(batch, Batch):
+        return batch.attention_mask, None
+    layout = Layout.of(batch.lengths)
+    mask = padded_again(torch.ones_like(batch.input_ids), layout)
+    return mask, layout
