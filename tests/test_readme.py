@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_study_in_the_readme_loads():
     study = load_study(yaml.safe_load(blocks("yaml")[0]), methods=METHODS, lenses=LENSES)
-    assert [arm.name for arm in study.arms] == ["full", "head-only"]
+    assert [arm.name for arm in study.arms] == ["full", "head-only", "lora-r4", "lora-r16"]
 
 
 @pytest.mark.parametrize("line", [line for line in "\n".join(blocks("sh")).splitlines() if line])

@@ -13,7 +13,8 @@ from tunescope.commands.guard import guarded
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 the study or an option is not valid; 3 the data; 4 a model; 5 a lens; "
-    "6 the run folder or the disk; 7 a library is missing; 70 a bug; 130 stopped by Ctrl-C."
+    "6 the run folder or the disk; 7 a library is missing; 8 an expectation is not met (run --strict); 70 a bug; "
+    "130 stopped by Ctrl-C."
 )
 
 app = typer.Typer(
@@ -110,6 +111,47 @@ def validate(study: Study, overrides: Overrides = None, quiet: Quiet = False) ->
     studies.validate_study(study, overrides or [], quiet)
 
 
+@app.command(short_help="Look for leaks, duplicates and imbalance in labelled rows.")
+@guarded
+def audit(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Labelled rows: a file, glob, folder or hub id.")
+    ],
+    text: Annotated[list[str], typer.Option(help="The text column; give it twice for a pair.")],
+    label: Annotated[str, typer.Option(help="The label column.")],
+    validation: Annotated[str | None, typer.Option(help="A file of validation rows; DATA is train.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file of test rows; DATA is train.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="The column that names each row's split.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "--model", help="Count its tokens too: a model folder or hub id."),
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Where texts are cut, in tokens.")] = None,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="A cleaning step, as 'lower' or '{step: speaker_turns, ...}'."),
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="The encoding of text files.")] = "utf-8",
+    near: Annotated[bool, typer.Option(help="Look for near duplicates.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the JSON to this file too.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for leaks, duplicates, conflicting labels, telling columns and imbalance in labelled rows.
+
+    Example: tunescope audit train.csv --test test.csv --text review --label stars
+    """
+    from tunescope.commands import audit as command
+
+    wish = command.AuditWish(
+        data, text, label, validation, test, split_column, tokenizer, max_length, clean or [], encoding, near,
+        output, quiet or as_json, as_json,
+    )  # fmt: skip
+    command.audit(wish)
+
+
 @app.command(short_help="Tune, evaluate, look inside, and write a report.")
 @guarded
 def run(
@@ -117,6 +159,18 @@ def run(
     overrides: Overrides = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if not given.")] = None,
     device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Trainings at the same time; one for each visible CUDA device if not given, else 1."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 8 if an expectation is not met or undecided.")
+    ] = False,
+    keep_store: Annotated[
+        bool, typer.Option("--keep-store", help="Keep what frozen blocks gave (store/) for the next run.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -126,7 +180,9 @@ def run(
     """
     from tunescope.commands import studies
 
-    request = studies.RunRequest(study, overrides or [], output_dir, device, quiet or as_json, as_json)
+    request = studies.RunRequest(
+        study, overrides or [], output_dir, device, quiet or as_json, as_json, workers, strict, keep_store
+    )
     studies.run_study(request)
 
 

@@ -252,19 +252,16 @@ def draft_study(look: Look, *, folder: Path, model: str | None = None) -> str:
         "  test: 0.1",
         "  # rows: 20000         # keep so many, chosen by their content",
         "  # max_length: 128     # tokens; the rest of a longer text is cut and counted",
+        "  # window: head        # or tail, head_tail, sliding: which part of a longer text is read",
+        "  # group_by: COLUMN    # rows of one value never cross splits",
         "",
-        "arms:",
-        f"  # This model: {_comment(why)}.",
-        "  # Also possible: a folder, another hub id, or scratch, a small GPT-2 architecture that learns",
-        "  # from your texts alone and needs no download.",
-        f"  - {{name: full, model: {_scalar(model)}, method: full}}",
-        "  # The same model with only its head trained, to compare with:",
-        f"  # - {{name: head, model: {_scalar(model)}, method: head_only}}",
+        *_arm_lines(look, model, why),
         "",
         "# Any field of transformers.TrainingArguments; an arm may have its own `training:`.",
         "training:",
         "  num_train_epochs: 3",
         f"  learning_rate: {'5.0e-4' if model == 'scratch' else '5.0e-5'}",
+        "  # early_stopping: {metric: loss, patience: 3}   # also: class_weights: balanced",
         "",
         "# Each seed trains every arm once more; several tell chance from effect.",
         "seeds: [0]",
@@ -273,8 +270,41 @@ def draft_study(look: Look, *, folder: Path, model: str | None = None) -> str:
         "lenses:",
         "  - cka",
         "  - ablation",
+        "",
+        "# What you expect; `tunescope run --strict` fails where it is not met.",
+        "# expect: [{metric: accuracy, split: test, lower: 0.9}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _arm_lines(look: Look, model: str, why: str) -> list[str]:
+    """Return an arm, and commented ones to compare it with."""
+    return [
+        "arms:",
+        f"  # This model: {_comment(why)}.",
+        "  # Also possible: a folder, another hub id, or scratch, a small GPT-2 architecture that learns",
+        "  # from your texts alone and needs no download.",
+        f"  - {{name: full, model: {_scalar(model)}, method: full}}",
+        "  # Other ways to tune it, on the same rows; a list, as k: [1, 2], tries each and keeps the best on",
+        "  # validation rows.",
+        f"  # - {{name: head, model: {_scalar(model)}, method: head_only}}",
+        f"  # - {{name: last-2, model: {_scalar(model)}, method: last_k, k: 2}}",
+        f"  # - {{name: lora, model: {_scalar(model)}, method: lora, peft: {{r: 8, lora_alpha: 16}}}}",
+        *_zero_shot_lines(look, model),
+    ]
+
+
+def _zero_shot_lines(look: Look, model: str) -> list[str]:
+    """Return a commented arm that trains nothing; its words for the labels are to be chosen by the reader."""
+    if model == "scratch" or len(look.text) != 1:
+        return []
+    words = ", ".join(f"{_scalar(name)}: {_scalar(f' {name}')}" for name in list(look.counts)[:8])
+    more = ", ..." if len(look.counts) > 8 else ""
+    return [
+        "  # Nothing trained, a prompt asked; choose words that the model would say:",
+        f'  # - {{name: zero-shot, model: {_scalar(model)}, method: zero_shot, prompt: "{{text}}\\nLabel:",',
+        f"  #    verbalizers: {{{_comment(words)}{more}}}}}",
+    ]
 
 
 def _reachable_model() -> tuple[str, str]:

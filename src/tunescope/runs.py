@@ -40,6 +40,8 @@ class Stage:
         outputs: Files and folders that the work writes, relative to the run folder.
         after: Names of the stages whose outputs it reads.
         version: Raised by whoever changes what the stage's code computes.
+        beside: Files that the work may leave too and that no stage reads, such as a tracker's: they are moved
+            with the outputs when the stage leaves the study, and never checked.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Stage:
     outputs: tuple[str, ...]
     after: tuple[str, ...] = ()
     version: int = 1
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ class RunFolder:
         content = {
             "stage": stage.name, "fingerprint": self.fingerprint(stage), "version": stage.version,
             "inputs": dict(stage.inputs), "after": before, "outputs": files,
-            "digest": sha256_of_json(files), "finished": _now(),
+            "digest": sha256_of_json(files), "beside": list(stage.beside), "finished": _now(),
             "notes": dict(notes or {}),
         }  # fmt: skip
         write_json(self.path / "stages" / f"{stage.name}.json", content)
@@ -290,10 +293,11 @@ class RunFolder:
     def _move(self, name: str, source: Path, target: Path) -> None:
         with disk_errors(self.path):
             record = RunFolder(source).record(name) or {}
-            for relative in [*record.get("outputs", {}), f"stages/{name}.json"]:
+            for relative in [*record.get("outputs", {}), *record.get("beside", []), f"stages/{name}.json"]:
                 if not (source / relative).exists():
                     continue
                 (target / relative).parent.mkdir(parents=True, exist_ok=True)
+                remove(target / relative)
                 os.replace(source / relative, target / relative)
                 _prune((source / relative).parent, source)
 

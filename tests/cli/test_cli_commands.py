@@ -22,7 +22,9 @@ from tunescope.errors import ConfigError
 @pytest.fixture
 def study(monkeypatch):
     """A study module that remembers its calls; the real one is tested where it lives."""
-    fake = types.SimpleNamespace(METHODS=METHODS, LENSES=LENSES, calls=[])
+    fake = types.SimpleNamespace(
+        METHODS=METHODS, LENSES=LENSES, REFUSED_METHODS={"p_tuning": "why"}, calls=[]
+    )
     fake.run = lambda *args, **kwargs: fake.calls.append((args, kwargs))
     fake.validate = lambda config, progress: f"{config.name} is valid."
     monkeypatch.setitem(sys.modules, "tunescope.study", fake)
@@ -48,6 +50,53 @@ def test_run_hands_over_the_study_with_overrides(study, tmp_path):
     assert (config.seeds, config.lenses[0].options["block"]) == ([3], 8)
     assert folder == Path("runs/demo")
     assert (options["device"], options["source"], options["progress"].quiet) == ("cpu", Path(file), False)
+
+
+def test_workers_are_handed_over(study, tmp_path):
+    assert invoke("run", write(tmp_path), "--workers", "3", "--quiet").exit_code == 0
+    assert invoke("run", write(tmp_path), "--quiet").exit_code == 0
+    assert [options["workers"] for _, options in study.calls] == [3, None]
+    assert invoke("run", write(tmp_path), "--workers", "0").exit_code == 2
+
+
+def verdict(outcome: str) -> dict:
+    sentence = f"{outcome}: all (seed 0): accuracy on test is 0.5; expected at least 0.9."
+    return {
+        "rule": 0, "name": "accuracy on test", "verdict": outcome, "arm": "all", "seed": 0, "value": 0.5, "low": 0.4,
+        "high": 0.6, "n": 30, "lower": 0.9, "upper": None, "numbers": 1, "broken": 1, "source": None,
+        "sentence": sentence,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "text"),
+    [
+        ("met", 0, "Expectations: 1 met"),
+        ("not met", 8, "1 of 1 expectations are not met:"),
+        ("undecided", 8, r"1 of 1 expectations are not met (1 undecided, which --strict counts as not met)"),
+    ],
+)
+def test_strict_ends_in_code_8_where_an_expectation_is_not_met(study, tmp_path, outcome, code, text):
+    """Without --strict the run ends well whatever the verdicts are."""
+    file = write(tmp_path, GOOD + "expect: [{metric: accuracy, lower: 0.9}]\n")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    counts = {name: int(name == outcome) for name in ("met", "not met", "undecided")}
+    document = {"verdicts": [verdict(outcome)], "summary": counts}
+    (folder / "expect.json").write_text(json.dumps({"format_version": 1, **document}))
+    plain = invoke("run", file, "--output-dir", str(folder))
+    assert plain.exit_code == 0, plain.output
+    assert f"1 {outcome}" in plain.stdout
+    strict = invoke("run", file, "--output-dir", str(folder), "--strict")
+    assert strict.exit_code == code
+    assert text in strict.output
+    assert json.loads(invoke("run", file, "--output-dir", str(folder), "--json").stdout)["expect"] == counts
+
+
+def test_a_method_that_cannot_serve_is_refused_with_the_reason(study, tmp_path):
+    answer = invoke("run", write(tmp_path, GOOD.replace("method: last_k", "method: p_tuning")))
+    assert answer.exit_code == 2
+    assert "arms.last.method: 'p_tuning' cannot be used: why" in answer.output
 
 
 def test_run_as_json_says_only_json(study, tmp_path):

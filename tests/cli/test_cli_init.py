@@ -161,3 +161,22 @@ def test_the_schema_is_printed(monkeypatch):
     monkeypatch.setattr("tunescope.study", fake, raising=False)
     schema = json.loads(init("--schema").stdout)
     assert schema["title"] == "A tunescope study"
+
+
+def test_the_commented_arms_and_expectations_are_valid_when_they_are_uncommented(tmp_path):
+    """With the real methods: what init suggests must be what a study may say."""
+    from tunescope.study import LENSES as REAL_LENSES
+    from tunescope.study import METHODS as REAL_METHODS
+
+    file = tmp_path / "reviews.csv"
+    file.write_text("review,stars\n" + "".join(f"text number {i},{i % 2}\n" for i in range(20)))
+    text = draft_study(look_at(str(file)), folder=tmp_path, model="gpt2")
+    for mark in ("# - {", "# expect"):
+        assert mark in text
+        text = text.replace(mark, mark[2:])
+    text = text.replace("  #    verbalizers", "     verbalizers")
+    (tmp_path / "study.yaml").write_text(text)
+    study = load_study(tmp_path / "study.yaml", methods=REAL_METHODS, lenses=REAL_LENSES)
+    assert [arm.method for arm in study.arms] == ["full", "head_only", "last_k", "lora", "zero_shot"]
+    assert study.arms[-1].options["verbalizers"] == {"0": " 0", "1": " 1"}
+    assert study.expect[0].lower == 0.9

@@ -9,6 +9,7 @@ import pytest
 
 from config.studies import LENSES, METHODS
 from tunescope.config import study_schema, training_fields
+from tunescope.config.fitting import OWN_FIELDS, FittingConfig
 from tunescope.config.training import CHOSEN, OWNED, STATED, owner_of, stated_defaults
 
 
@@ -16,7 +17,7 @@ def test_every_field_is_either_free_or_owned():
     from transformers import TrainingArguments
 
     names = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
-    assert set(training_fields()) == {name for name in names if owner_of(name) is None}
+    assert set(training_fields()) == {name for name in names if owner_of(name) is None} | set(OWN_FIELDS)
     # a name that transformers no longer has would be refused with a promise that means nothing
     assert set(OWNED) <= names
     assert set(STATED) <= set(training_fields())
@@ -27,7 +28,9 @@ def test_defaults_are_those_of_transformers_but_for_the_chosen():
     from transformers import TrainingArguments
 
     theirs = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
-    for name, value in stated_defaults().items():
+    stated = stated_defaults()
+    assert {name: stated.pop(name) for name in OWN_FIELDS} == FittingConfig().model_dump()
+    for name, value in stated.items():
         assert value == CHOSEN.get(name, theirs[name]), name
 
 
@@ -39,6 +42,14 @@ def test_defaults_are_those_of_transformers_but_for_the_chosen():
         ("num_train_epochs", 3, 3.0),
         ("max_steps", "20", 20),
         ("bf16", "yes", True),
+        ("bf16", "auto", "auto"),
+        ("class_weights", {0: 1, True: 2.5}, {"0": 1.0, "true": 2.5}),
+        (
+            "early_stopping",
+            {"metric": "eval_accuracy"},
+            {"metric": "accuracy", "patience": 3, "least_change": 0.0},
+        ),
+        ("report_to", ["tensorboard", "wandb"], ["tensorboard", "wandb"]),
         ("tf32", None, None),
         ("lr_scheduler_type", "cosine", "cosine"),
         ("lr_scheduler_kwargs", {"num_cycles": 2}, {"num_cycles": 2}),
@@ -56,7 +67,8 @@ def test_values_get_the_type_of_their_field(name, value, read):
 def test_the_fields_that_are_free_make_training_arguments(tmp_path):
     from transformers import TrainingArguments
 
-    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **stated_defaults())
+    theirs = {name: value for name, value in stated_defaults().items() if name not in OWN_FIELDS}
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **theirs)
     assert arguments.per_device_train_batch_size == CHOSEN["per_device_train_batch_size"]
 
 
@@ -66,7 +78,8 @@ def test_the_schema_is_json_and_knows_methods_and_lenses():
     names = [part["$ref"].rsplit("/", 1)[1] for part in arms]
     assert names == ["Arm_full", "Arm_head_only", "Arm_last_k"]
     last = schema["$defs"]["Arm_last_k"]
-    assert last["properties"]["k"]["minimum"] == 1
+    one, several = last["properties"]["k"]["anyOf"]  # a number, or a grid of them
+    assert one["minimum"] == several["items"]["minimum"] == several["minItems"] == 1
     assert "options" not in last["properties"]
     assert last["additionalProperties"] is False
     assert set(last["required"]) == {"name", "model", "method"}

@@ -76,17 +76,17 @@ def test_rows_out_of_place_are_never_returned(classifier, monkeypatch):
     from tunescope.evaluation import predict as _  # noqa: F401
 
     module = sys.modules["tunescope.evaluation.predict"]
-    original = module.batches
+    original = module.model_batches
 
-    def lying(tokens):
-        for batch in original(tokens):
+    def lying(model, tokens):
+        for batch in original(model, tokens):
             batch.row_ids.reverse()
             yield batch
 
     tokens = tokenize(rows_of(["rain", "the cat sat", "what a surprise"]), classifier.tokenizer, 40)
-    monkeypatch.setattr(module, "batches", lying)
+    monkeypatch.setattr(module, "model_batches", lying)
     with pytest.raises(DataError, match="rows of a batch are not where their ids say"):
         predict_function(classifier, tokens)
-    monkeypatch.setattr(module, "batches", lambda tokens: list(original(tokens))[:0])
+    monkeypatch.setattr(module, "model_batches", lambda *given: list(original(*given))[:0])
     with pytest.raises(DataError, match="3 rows were not predicted exactly once"):
         predict_function(classifier, tokens)

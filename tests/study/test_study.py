@@ -18,11 +18,15 @@ from tunescope.data.rows import Rows
 from tunescope.errors import DataError, Interrupted, ModelError, RunError
 from tunescope.files import read_json
 from tunescope.models import load
+from tunescope.study import fit as _fit
+from tunescope.study import measure as _measure
 from tunescope.study import run
-from tunescope.study import work as _work
 
 HERE = Path(__file__).parent
-VOLATILE = {"seconds", "finished", "date", "command"}
+VOLATILE = {
+    "seconds", "finished", "date", "command", "real_tokens_per_second", "tokens_per_second", "peak_memory_bytes",
+    "memory", "memory_bytes",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -86,12 +90,14 @@ def test_run_folder_holds_what_the_contract_says(finished):
     _, folder = finished
     for name in (
         "study.yaml", "study.resolved.yaml", "environment.json", "data/rows.parquet", "data/summary.json",
-        "results/cka.parquet", "results/cka.json", "findings.json", "report.html",
+        "results/cka.parquet", "results/cka.json", "findings.json", "report.html", "comparison.json",
+        "baselines/majority/metrics.json", "baselines/tfidf/predictions.parquet", "data/cross_validation.json",
     ):  # fmt: skip
         assert (folder / name).is_file(), name
     for arm in ("full", "head"):
         names = sorted(path.name for path in (folder / "arms" / arm / "seed-0").iterdir())
-        assert names == ["log.jsonl", "metrics.json", "model", "predictions.parquet"]
+        wanted = {"log.jsonl", "metrics.json", "model", "parameters.json", "predictions.parquet"}
+        assert set(names) - {"tensorboard"} == wanted
     assert not list(folder.rglob("*.part"))
     assert not list(folder.rglob("*.bin"))
 
@@ -235,7 +241,7 @@ def test_arm_that_leaves_the_study_is_set_aside_and_returns_untrained_again(
     assert any("train-head-seed-0 is no longer part of the study" in line for line in progress.lines)
     assert not (folder / "arms" / "head").exists()
     assert set(pl.read_parquet(folder / "results" / "cka.parquet")["arm"]) == {"full"}
-    monkeypatch.setattr(_work, "train", lambda *_: pytest.fail("it is trained already"))
+    monkeypatch.setattr(_fit, "train", lambda *_: pytest.fail("it is trained already"))
     run(study, folder, device="cpu")
     assert set(pl.read_parquet(folder / "results" / "cka.parquet")["arm"]) == {"full", "head"}
 
@@ -250,21 +256,24 @@ def small(reviews, gpt2_folder, tmp_path_factory):
     return study, run(study, tmp_path_factory.mktemp("runs") / "moods", device="cpu")
 
 
-STOPS = ["make_data", "make_summary", "make_training", "make_evaluation"]
+STOPS = {
+    "make_data": "work", "make_summary": "work", "make_baselines": "evidence", "make_training": "fit",
+    "make_evaluation": "measure", "make_looks": "look", "make_results": "look", "make_comparison": "evidence",
+    "_report": "execute",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("step", "when"),
     [
         ("make_training", "before"),
-        *((step, "after") for step in [*STOPS, "make_looks", "make_results", "_report"]),
+        *((step, "after") for step in STOPS),
     ],
 )
 def test_stop_in_any_stage_then_continue_gives_the_same(small, tmp_path, monkeypatch, step, when):
     """The process ends where the work starts, or where it is done and not yet recorded."""
     study, folder = small
-    run_module = sys.modules["tunescope.study.execute"]
-    module = run_module if step == "_report" else (run_module.work if step in STOPS else run_module.look)
+    module = sys.modules[f"tunescope.study.{STOPS[step]}"]
     original = getattr(module, step)
 
     def dies(*args):
@@ -286,7 +295,7 @@ def test_ctrl_c_in_any_stage_is_one_clear_error(small, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_work, "make_evaluation", stop)
+    monkeypatch.setattr(_measure, "make_evaluation", stop)
     with pytest.raises(Interrupted, match="Stopped by Ctrl-C; what was finished is kept") as caught:
         run(study, tmp_path / "moods", device="cpu")
     assert caught.value.exit_code == 130

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunescope.config import StudyConfig, find_study, load_study, recipes, study_schema
 from tunescope.config.text import read_document
@@ -25,6 +26,9 @@ class RunRequest:
     device: str
     quiet: bool
     as_json: bool
+    workers: int | None = None
+    strict: bool = False
+    keep_store: bool = False
 
 
 def write_study(data: str, text: Sequence[str], label: str | None, output: str, model: str | None) -> None:
@@ -62,10 +66,11 @@ def print_schema() -> None:
 
 def load(study: str, overrides: Sequence[str]) -> tuple[StudyConfig, Path]:
     """Return the study that a file or recipe says, with overrides, and its file."""
-    from tunescope.study import LENSES, METHODS
+    from tunescope.study import LENSES, METHODS, REFUSED_METHODS
 
     source = find_study(study)
-    return load_study(source, overrides, methods=METHODS, lenses=LENSES), source
+    loaded = load_study(source, overrides, methods=METHODS, lenses=LENSES, refused=REFUSED_METHODS)
+    return loaded, source
 
 
 def validate_study(study: str, overrides: Sequence[str], quiet: bool) -> None:
@@ -84,13 +89,39 @@ def run_study(request: RunRequest) -> None:
     config, source = load(request.study, request.overrides)
     folder = request.output_dir or Path("runs") / config.name
     progress = Progress(request.quiet)
-    stages.run(config, folder, device=request.device, progress=progress, source=source)
+    stages.run(
+        config, folder, device=request.device, progress=progress, source=source, workers=request.workers,
+        keep_store=request.keep_store,
+    )  # fmt: skip
     report = folder / "report.html"
+    found = _expectations(folder) if config.expect else {}
     if request.as_json:
-        seconds = round(time.monotonic() - start, 3)
-        print(json.dumps({"run": str(folder.resolve()), "report": str(report.resolve()), "seconds": seconds}))
+        about = {"run": str(folder.resolve()), "report": str(report.resolve())}
+        expect = {"expect": found["summary"]} if found else {}
+        print(json.dumps({**about, "seconds": round(time.monotonic() - start, 3), **expect}))
     elif not request.quiet:
+        if found:
+            print("Expectations: " + ", ".join(f"{count} {name}" for name, count in found["summary"].items()))
         print(f"Report: {report}")
+    if request.strict:
+        _require(found)
+
+
+def _expectations(folder: Path) -> dict[str, Any]:
+    from tunescope.files import read_json
+
+    return dict(read_json(folder / "expect.json"))
+
+
+def _require(found: dict[str, Any]) -> None:
+    """Refuse a run whose expectations are not met, where the study has any.
+
+    Raises:
+        ExpectationError: An expectation is not met or undecided.
+    """
+    from tunescope.expect import Verdict, require
+
+    require([Verdict(**verdict) for verdict in found.get("verdicts", [])], strict=True)
 
 
 def render_report(run: Path) -> None:

@@ -31,8 +31,8 @@ def logits_of(
         classifier: Any classifier; its mode is left as it was.
         tokens: Rows, with or without labels.
         progress: Where to report.
-        states: Stored states of these rows before one of the blocks, from
-            :meth:`tunescope.models.store.ActivationStore.find`; the model then runs from that block on.
+        states: Stored states of these rows before one of the blocks, or their pooled vectors, from
+            :meth:`tunescope.models.store.ActivationStore.serve`; the model then runs from there on.
 
     Raises:
         DataError: A row came back at another place, twice or not at all (an internal check).
@@ -54,7 +54,9 @@ def logits_of(
                     logits = classifier(**batch.to(classifier.device).inputs())
                 else:
                     hidden, lengths = states.read(batch.index)
-                    pooled = pooled_from(classifier, states.depth, hidden.to(classifier.device), lengths)
+                    hidden = hidden.to(classifier.device)
+                    whole = states.depth == classifier.n_layers  # pooled vectors, one a row
+                    pooled = hidden[0] if whole else pooled_from(classifier, states.depth, hidden, lengths)
                     logits = classifier.head(pooled)
                 out[batch.index] = logits.double().cpu().numpy()
                 seen[batch.index] += 1

@@ -14,6 +14,12 @@ from tunescope.progress import SILENT, Progress
 METHODS: dict[str, type[BaseModel]] = {name: method.options for name, method in _tuning.METHODS.items()}
 LENSES: dict[str, type[BaseModel]] = {name: lens.options for name, lens in _lenses.LENSES.items()}
 
+REFUSED_METHODS: dict[str, str] = {
+    **_tuning.UNSUITABLE,
+    "scratch": "a model from nothing is written as 'model: scratch' with 'scratch:' and, say, method: full",
+}
+"""Methods that a study may not name, each with the reason."""
+
 
 def run(
     study: StudyConfig,
@@ -23,6 +29,8 @@ def run(
     progress: Progress = SILENT,
     source: Path | None = None,
     keep_checkpoints: bool = False,
+    workers: int | None = None,
+    keep_store: bool = False,
 ) -> Path:
     """Run a study in a folder, or continue it; what is done and unchanged is left alone.
 
@@ -33,6 +41,8 @@ def run(
         progress: Where to report.
         source: The study file, copied into the run as it was given.
         keep_checkpoints: Leave the checkpoints of finished trainings in place.
+        workers: Processes that train at the same time; None is one for each visible CUDA device, else 1.
+        keep_store: Leave the activation store (``store/``) in place, for runs to come in this folder.
 
     Returns:
         The run folder.
@@ -44,7 +54,8 @@ def run(
     """
     from tunescope.study.execute import RunOptions, run_stages
 
-    return run_stages(study, folder, RunOptions(device, source, keep_checkpoints), progress)
+    options = RunOptions(device, source, keep_checkpoints, workers, keep_store)
+    return run_stages(study, folder, options, progress)
 
 
 def validate(study: StudyConfig, progress: Progress = SILENT) -> str:
@@ -58,4 +69,4 @@ def validate(study: StudyConfig, progress: Progress = SILENT) -> str:
     return estimate(study, progress)
 
 
-__all__ = ["LENSES", "METHODS", "run", "validate"]
+__all__ = ["LENSES", "METHODS", "REFUSED_METHODS", "run", "validate"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import GPT2Config, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from tunescope.config import ArmConfig, LensConfig, StudyConfig
@@ -27,7 +27,11 @@ from tunescope.models.load import position_limit
 from tunescope.models.source import Source, check_source, read_config, read_tokenizer
 from tunescope.progress import SILENT, Progress
 from tunescope.stats.intervals import wilson
+from tunescope.study.check import check_elsewhere, check_rows, check_study
+from tunescope.study.choose import say_trials
+from tunescope.study.context import is_prompted
 from tunescope.study.inputs import planted_name
+from tunescope.training.scratch_model import architecture
 from tunescope.tuning import METHODS
 
 TOKENS_PER_WORD = 1.4  # assumed where the tokenizer is yet to be trained
@@ -37,12 +41,13 @@ ASSUMED_SD = 1.0
 PROBE_SECONDS = 1.0
 
 ARITHMETIC = (
-    "Arithmetic: training takes 6 x N x tokens floating-point operations (head_only: 2 x N x tokens, once),",
-    "a forward pass 2 x N x tokens; N counts parameters outside the embeddings, tokens include padding, and",
-    "the part of attention that grows with the square of the length is left out. Times are for 80 % to 30 %",
-    "of the measured rate of a 1024 x 1024 matrix product. Memory: 4 bytes a parameter, 12 more if trained",
-    "(gradient and two moments), and 68 bytes x tokens of a batch x width x layers of activations",
-    "(Korthikanti et al. 2022, in float32, attention weights not stored); Python and torch take 0.6 GB more.",
+    "Arithmetic: training takes 6 x N x tokens floating-point operations (head_only: 2 x N x tokens, once;",
+    "frozen blocks 2 x N, adapters 4 x N), a forward pass 2 x N x tokens; N counts parameters outside the",
+    "embeddings, tokens include padding, and the part of attention that grows with the square of the length is",
+    "left out. Times are for 80 % to 30 % of the measured rate of a 1024 x 1024 matrix product. Memory: 4 bytes",
+    "a parameter, 12 more if trained (gradient and two moments), and 68 bytes x tokens of a batch x width x",
+    "layers of activations (Korthikanti et al. 2022, in float32, attention weights not stored); Python and torch",
+    "take 0.6 GB more.",
 )
 
 
@@ -77,20 +82,28 @@ def estimate(study: StudyConfig, progress: Progress = SILENT) -> str:
     Raises:
         TunescopeError: Data or a model cannot be used.
     """
+    check_study(study)
     rows, planted_words = _rows(study, progress)
+    check_rows(study, rows)
+    check_elsewhere(study, rows)
     device = resolve_device("auto")
     rate = matrix_rate(device)
     lines = [f"{study.name}: the study is valid.", "", *_data_lines(rows)]
-    total = 0.0
+    total, runs, said = 0.0, 0, set()
+    shapes: dict[Any, Shape] = {}
     for arm in study.arms:
-        shape = _shape(study, arm, rows, progress)
+        key = (arm.model, arm.revision, None if arm.scratch is None else arm.scratch.model_dump_json())
+        shape = shapes[key] = shapes.get(key) or _shape(study, arm, rows, progress)
         cost = operations(study, arm, shape)
         if arm.scratch is not None:
             words = planted_words or _words(arm.scratch.corpus, rows)
             cost = {"pretrain": 6.0 * shape.inner * words * TOKENS_PER_WORD * arm.scratch.epochs, **cost}
         total += sum(cost.values()) * len(study.seeds)
-        lines += ["", *_arm_lines(study, arm, shape, cost, rate)]
-    runs = len(study.arms) * len(study.seeds)
+        runs += 0 if is_prompted(arm) else len(study.seeds)
+        if arm.grid is None or arm.grid not in said:  # of a grid the first trial stands for all
+            lines += ["", *_arm_lines(study, arm, shape, cost, rate)]
+        said.add(arm.grid)
+    lines += ["", *(line.strip() for line in say_trials(study))] if any(said) else []
     lines += [
         "",
         f"All of it: {runs} trainings, about {_span(total, rate)} on {device} ({rate / 1e9:.0f} GFLOP/s).",
@@ -144,7 +157,8 @@ def _shape(study: StudyConfig, arm: ArmConfig, rows: Rows, progress: Progress) -
             raw = np.maximum(1, np.round(words * TOKENS_PER_WORD)).astype(np.int64)
         else:
             raw = tokenize(rows.split(split), tokenizer, limit, progress).lengths
-        lengths[split], cut[split] = np.minimum(raw, limit), float((raw > limit).mean())
+        most = limit * study.data.window.most_windows
+        lengths[split], cut[split] = np.minimum(raw, most), float((raw > most).mean())
     kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with torch.device("meta"):  # shapes without weights
         model = kind(config)
@@ -159,11 +173,7 @@ def _shape(study: StudyConfig, arm: ArmConfig, rows: Rows, progress: Progress) -
 def _config(arm: ArmConfig, classes: int) -> tuple[PretrainedConfig, Family, Any]:
     """Read a model's configuration and tokenizer; neither weights nor a tokenizer exist for a scratch arm."""
     if arm.scratch is not None:
-        one = arm.scratch
-        config: PretrainedConfig = GPT2Config(
-            n_layer=one.n_layer, n_head=one.n_head, n_embd=one.n_embd, n_positions=one.n_positions,
-            vocab_size=one.vocab_size, bos_token_id=0, eos_token_id=0,
-        )  # fmt: skip
+        config: PretrainedConfig = architecture(arm.scratch)
         config.num_labels = classes
         return config, family_of("gpt2"), None
     source = Source(arm.model, arm.revision)
@@ -183,23 +193,41 @@ def padded_tokens(lengths: np.ndarray, batch: int) -> int:
 
 def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, float]:
     """Return the floating-point operations of one seed of an arm: train, evaluate, and every lens."""
+    every = sum(float(lengths.sum()) for lengths in shape.lengths.values())
+    cost = {"evaluate": 2.0 * shape.inner * every}
+    if is_prompted(arm):
+        asked = len(arm.options.get("prompts") or [1]) * min(len(shape.lengths["train"]), arm.options["rows"])
+        return {"choose": 2.0 * shape.inner * asked * float(shape.lengths["train"].mean()), **cost}
     training = study.training_of(arm)
     batch = int(training.get("per_device_train_batch_size", 16))
-    epoch = padded_tokens(shape.lengths["train"], batch)
+    epoch = padded_tokens(shape.lengths["train"], batch) * arm.train_share
     epochs = float(training.get("num_train_epochs", 3))
     if int(training.get("max_steps") or -1) > 0:
         epochs = int(training["max_steps"]) * batch / max(1, len(shape.lengths["train"]))
     frozen = METHODS[arm.method].frozen_trunk
-    every = sum(float(lengths.sum()) for lengths in shape.lengths.values())
-    cost = {
-        "train": (2.0 * shape.inner * epoch) if frozen else (6.0 * shape.inner * epoch * epochs),
-        "evaluate": 2.0 * shape.inner * every,
-    }
+    times = 1.0 if frozen else epochs
+    cost = {"train": per_token(arm, shape) * shape.inner * epoch * times, **cost}
     if "validation" in shape.lengths and not frozen and training.get("eval_strategy") != "no":
         cost["train"] += 2.0 * shape.inner * float(shape.lengths["validation"].sum()) * epochs
     for lens in study.lenses:
         cost[lens.lens] = _lens_operations(lens, shape)
     return cost
+
+
+def per_token(arm: ArmConfig, shape: Shape) -> float:
+    """Return the operations of training by one token, in units of N: 2 forward, 2 back, 2 for the weights.
+
+    Blocks below the first trained one take the way forward alone, and what an adapter or a bias trains is next to
+    nothing beside N.
+    """
+    if METHODS[arm.method].frozen_trunk:
+        return 2.0
+    layers = (arm.options.get("peft") or {}).get("layers_to_transform")
+    lowest = min(layers) if isinstance(layers, list) and layers else layers if isinstance(layers, int) else 0
+    if arm.method == "last_k":
+        lowest = max(0, shape.layers - int(arm.options["k"]))
+    weights = 4.0 if arm.method in ("full", "last_k") else 2.0
+    return 2.0 + weights * (shape.layers - lowest) / shape.layers
 
 
 def _lens_operations(lens: LensConfig, shape: Shape) -> float:
@@ -230,7 +258,8 @@ def _arm_lines(
     cut = ", ".join(f"{split} {share:.1%}" for split, share in shape.cut.items())
     yield f"  tokens a row: median {np.median(train):.0f}, longest {train.max()}{guess}; truncated: {cut}"
     share = 1 - float(train.sum()) / padded_tokens(train, batch)
-    yield f"  padding in train batches of {batch}: {share:.1%}"
+    if not is_prompted(arm):
+        yield f"  padding in train batches of {batch}: {share:.1%}"
     yield f"  memory: about {_bytes(memory(arm, shape, batch))}"
     parts = ", ".join(f"{name} {_span(value, rate)}" for name, value in cost.items())
     yield f"  time for each of {len(study.seeds)} seeds: {parts}"
@@ -238,7 +267,7 @@ def _arm_lines(
 
 def memory(arm: ArmConfig, shape: Shape, batch: int) -> float:
     """Return the bytes that training an arm takes, by the stated arithmetic."""
-    frozen = METHODS[arm.method].frozen_trunk
+    frozen = METHODS[arm.method].frozen_trunk or is_prompted(arm)
     activations = ACTIVATION_BYTES * batch * float(shape.lengths["train"].max()) * shape.width * shape.layers
     trained = 0.0 if frozen else 12.0 * shape.parameters + activations
     return 4.0 * shape.parameters + trained

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tunescope.config import ArmConfig, StudyConfig, dump_study
 from tunescope.device import resolve_device
@@ -15,27 +14,46 @@ from tunescope.errors import Interrupted
 from tunescope.files import write_atomic, write_json
 from tunescope.folders import disk_errors, sweep
 from tunescope.models.source import quiet_transformers
+from tunescope.models.store import ActivationStore
 from tunescope.progress import Progress
 from tunescope.report import write_report
 from tunescope.runs import Decision, RunFolder, Stage
-from tunescope.study import look, work
-from tunescope.study.context import Context, stage_name
-from tunescope.study.stages import announce, declare, look_stage, of_training, scratch_stage_name
-
-Work = Callable[[], Mapping[str, Any] | None]
+from tunescope.study import choose, evidence, look, work
+from tunescope.study.check import check_elsewhere, check_rows, check_study
+from tunescope.study.context import STORE, Context, is_prompted
+from tunescope.study.perform import perform
+from tunescope.study.stages import (
+    announce,
+    declare,
+    declare_chosen,
+    look_stage,
+    of_training,
+    scratch_stage_name,
+)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run: on which device, from which file, and whether checkpoints stay."""
+    """How a study is run: on which device, from which file, and whether checkpoints stay.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        source: The study file, or None.
+        keep_checkpoints: Leave the checkpoints of finished trainings in place.
+        workers: Processes that train at the same time; None is one for each visible CUDA device.
+        keep_store: Leave the activation store in place, for runs to come in this folder.
+    """
 
     device: str = "auto"
     source: Path | None = None
     keep_checkpoints: bool = False
+    workers: int | None = None
+    keep_store: bool = False
 
 
 def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: Progress) -> Path:
     """Do what :func:`tunescope.study.run` says."""
+    check_study(study)
     device = resolve_device(options.device)
     run = RunFolder(Path(folder))
     with run.locked():
@@ -43,14 +61,17 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
         try:
             with disk_errors(run.path):
                 sweep(run.path)
-                stages = {stage.name: stage for stage in declare(context)}
-                _settle(context)
+                complete = declare(context)
+                _settle(context, complete)
             plan = run.plan()
-            announce(plan, context)
+            announce(plan, context, complete)
+            if any(not decision.fresh for decision in plan):
+                for line in choose.say_trials(study):
+                    progress.say(line)
             with disk_errors(run.path):
                 _write_head(context, options.source, plan)
             with quiet_transformers():
-                _do(context, stages)
+                _do(context, options.workers, options.keep_store)
         except KeyboardInterrupt as error:
             raise Interrupted(
                 "Stopped by Ctrl-C; what was finished is kept.",
@@ -59,10 +80,11 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
     return run.path
 
 
-def _settle(context: Context) -> None:
+def _settle(context: Context, complete: bool) -> None:
     """Set aside what left the study, and bring back what returned to it."""
-    for name in context.run.set_aside():
-        context.progress.say(f"  {name} is no longer part of the study: moved to set-aside/")
+    if complete:  # before that, a stage that is not declared may be declared later
+        for name in context.run.set_aside():
+            context.progress.say(f"  {name} is no longer part of the study: moved to set-aside/")
     for name in context.run.bring_back():
         context.progress.say(f"  {name} is part of the study again: taken back from set-aside/")
     work.clear_scratch_work(context)
@@ -80,32 +102,123 @@ def _write_head(context: Context, source: Path | None, plan: list[Decision]) -> 
         write_json(context.path / "environment.json", environment(context.device))
 
 
-def _do(context: Context, stages: Mapping[str, Stage]) -> None:
+def _do(context: Context, workers: int | None, keep_store: bool) -> None:
     """Do every stage that is not fresh, in order; the lenses of one training share their passes."""
-    study, run = context.study, context.run
-    run.do(stages["data"], partial(work.make_data, context), context.progress)
-    for arm in study.arms:
-        name = scratch_stage_name(study, arm)
-        if name is not None:
-            run.do(stages[name], partial(work.make_scratch, context, arm), context.progress)
-    run.do(stages["summary"], partial(work.make_summary, context), context.progress)
-    for arm in study.arms:
+    study, run, progress = context.study, context.run, context.progress
+
+    def do(name: str, make: partial[None]) -> None:
+        if name in run.stages:
+            run.do(run.stages[name], make, progress)
+
+    do("data", partial(work.make_data, context))
+    check_rows(study, context.rows())
+    if not (context.path / "elsewhere.json").is_file():
+        check_elsewhere(study, context.rows())
+    do("audit", partial(evidence.make_audit, context))
+    _train_all(context, _scratch_tasks(context), workers)
+    do("summary", partial(work.make_summary, context))
+    do("baselines", partial(evidence.make_baselines, context))
+    _train_all(context, [(arm, seed) for arm in study.arms for seed in study.seeds], workers)
+    if "grids" in run.stages:
+        do("grids", partial(choose.make_grids, context))
+        with disk_errors(run.path):
+            declare_chosen(context)
+            _settle(context, True)
+        chosen = [arm for arm in context.chosen() if arm.grid is not None]
+        _train_all(context, [(arm, seed) for arm in chosen for seed in study.seeds], workers)
+    do("elsewhere", partial(evidence.make_elsewhere, context))
+    for arm in context.chosen():
         for seed in study.seeds:
-            if not all(run.decide(stages[name]).fresh for name in stages if of_training(name, arm, seed)):
-                context.progress.say(f"{arm.name}, seed {seed}")
-            stage = stages[stage_name("train", arm, seed)]
-            run.do(stage, partial(work.make_training, context, arm, seed, stage), context.progress)
-            stage = stages[stage_name("evaluate", arm, seed)]
-            run.do(stage, partial(work.make_evaluation, context, arm, seed), context.progress)
             _lens_stage(context, arm, seed)
-    if "results" in stages:
-        run.do(stages["results"], partial(look.make_results, context), context.progress)
-    run.do(stages["report"], partial(_report, context), context.progress)
+    _end_store(context, keep_store)
+    do("results", partial(look.make_results, context))
+    do("comparison", partial(evidence.make_comparison, context))
+    do("expect", partial(evidence.make_expect, context))
+    do("report", partial(_report, context))
+
+
+def _end_store(context: Context, keep: bool) -> None:
+    """Say what the activation store holds, and remove it unless it is to stay."""
+    store = ActivationStore(context.path / STORE)
+    entries = store.entries()
+    if entries:
+        size = sum(entry.bytes for entry in entries) / 1e6
+        count = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
+        done = "kept" if keep else "removed (--keep-store keeps them)"
+        context.progress.say(f"  activation store: {count}, {size:,.1f} MB, {done}: {store.folder}")
+    if not keep:
+        store.evict()
+
+
+def _scratch_tasks(context: Context) -> list[tuple[ArmConfig, None]]:
+    """Return one arm for each model from nothing."""
+    found: dict[str, ArmConfig] = {}
+    for arm in context.study.arms:
+        name = scratch_stage_name(context.study, arm)
+        if name is not None:
+            found.setdefault(name, arm)
+    return [(arm, None) for arm in found.values()]
+
+
+def _steps(context: Context, arm: ArmConfig, seed: int | None) -> list[tuple[str, Stage]]:
+    """Return the stages of one training that are not fresh, each with its kind."""
+    if seed is None:
+        stages = [context.run.stages[str(scratch_stage_name(context.study, arm))]]
+    else:
+        stages = of_training(context.run, arm, seed)
+    stale = [stage for stage in stages if not context.run.decide(stage).fresh]
+    return [(stage.name.partition("-")[0], stage) for stage in stale]
+
+
+def _train_all(context: Context, runs: Iterable[tuple[ArmConfig, int | None]], workers: int | None) -> None:
+    """Train and measure what is not fresh: one after another, or in worker processes."""
+    from tunescope.study import workers as pool
+
+    todo = [(arm, seed) for arm, seed in runs if _steps(context, arm, seed)]
+    where = pool.places(context.device, workers)
+    if len(where) > 1 and len(todo) > 1:
+        _train_apart(context, todo, where)
+        todo = [(arm, seed) for arm, seed in todo if _steps(context, arm, seed)]  # a result may have changed
+    for arm, seed in todo:
+        context.progress.say(_title(arm, seed))
+        for kind in ("scratch", "train", "trial", "evaluate"):
+            for own, stage in _steps(context, arm, seed):
+                if own == kind:
+                    make = partial(perform, context, kind, arm, seed, stage)
+                    context.run.do(stage, make, context.progress)
+
+
+def _train_apart(context: Context, todo: list[tuple[ArmConfig, int | None]], where: list[str | None]) -> None:
+    import torch
+
+    from tunescope.study import workers as pool
+
+    tasks = [
+        pool.Task(_title(arm, seed), arm.name, seed, tuple(_steps(context, arm, seed))) for arm, seed in todo
+    ]
+    where = where[: len(tasks)]
+    threads = max(1, torch.get_num_threads() // len(where))
+    context.progress.say(
+        f"{len(tasks)} trainings in {len(where)} processes of {threads} thread{'s' if threads > 1 else ''}"
+    )
+    order = pool.Order(context.study, context.path, context.device, context.keep_checkpoints, threads)
+    with disk_errors(context.path):
+        pool.run_tasks(context.run, tasks, order, where, context.progress)
+
+
+def _title(arm: ArmConfig, seed: int | None) -> str:
+    return f"{arm.name}, model from nothing" if seed is None else f"{arm.name}, seed {seed}"
 
 
 def _lens_stage(context: Context, arm: ArmConfig, seed: int) -> None:
     """Look at one training through every lens whose part is not fresh, all in one call."""
     run = context.run
+    if is_prompted(arm):
+        if context.study.lenses and seed == context.study.seeds[0]:
+            context.progress.say(
+                f"{arm.name}: no lens looks at it: nothing was tuned, so base and tuned are one"
+            )
+        return
     wanted = {lens.lens: (lens, look_stage(context.study, arm, seed, lens)) for lens in context.study.lenses}
     stale = {name: pair for name, pair in wanted.items() if not run.decide(pair[1]).fresh}
     if not stale:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunescope.config import ArmConfig, ScratchConfig, StudyConfig
+from tunescope.config.expect import ElsewhereConfig
 from tunescope.files import sha256_of
 from tunescope.fingerprints import sha256_of_json
 
@@ -55,7 +56,15 @@ def _folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 def scratch_key(study: StudyConfig, scratch: ScratchConfig) -> str:
     """Return a short name of a from-scratch model; arms with the same architecture and corpus share it."""
     corpus = None if scratch.corpus is None else data_digests(scratch.corpus)
-    return sha256_of_json({"scratch": scratch.model_dump(), "corpus": corpus, "seed": study.seeds[0]})[:8]
+    sources = [model_digest(path) for path in (scratch.like, scratch.tokenizer) if path is not None]
+    about = {"scratch": scratch.model_dump(mode="json"), "corpus": corpus, "sources": sources}
+    return sha256_of_json({**about, "seed": study.seeds[0]})[:8]
+
+
+def elsewhere_digests(elsewhere: ElsewhereConfig) -> dict[str, str]:
+    """Return the checksums of the files that are looked at elsewhere."""
+    paths = [*([elsewhere.text] if elsewhere.text else []), *(one.path for one in elsewhere.data)]
+    return {key: value for path in paths for key, value in data_digests(path).items()}
 
 
 def base_inputs(study: StudyConfig, arm: ArmConfig) -> dict[str, Any]:
@@ -66,4 +75,5 @@ def base_inputs(study: StudyConfig, arm: ArmConfig) -> dict[str, Any]:
         "model_files": None if arm.scratch is not None else model_digest(arm.model),
         "pooling": arm.pooling,
         "max_length": study.data.max_length,
+        "window": study.data.window.model_dump(),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -19,10 +18,10 @@ from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
 from tunescope.models import Classifier, fit_probe
 from tunescope.seeds import derive_seed
 from tunescope.stats.results import Finding, save_findings
-from tunescope.study.context import Context
-from tunescope.study.inputs import planted_name
+from tunescope.study.context import Context, is_prompted
+from tunescope.study.inputs import PLANTED_FOLDER, planted_name
+from tunescope.study.measure import learned, metrics_of
 from tunescope.study.stages import part_folder
-from tunescope.study.work import PLANTED_FOLDER, metrics_of
 
 
 def make_looks(context: Context, arm: ArmConfig, seed: int, lenses: Sequence[LensConfig]) -> None:
@@ -38,7 +37,8 @@ def make_results(context: Context) -> None:
     study = context.study
     parts = [
         _load_part(context.path / part_folder(arm, seed, lens.lens), lens.lens)
-        for arm in study.arms
+        for arm in context.chosen()
+        if not is_prompted(arm)
         for seed in study.seeds
         for lens in study.lenses
     ]
@@ -78,21 +78,14 @@ def _base_head(
 ) -> Classifier:
     """Give the base model the head that its logits come from."""
     if arm.base_head == "probe":
-        train = context.tokens(arm, base, "train")
-        return fit_probe(base, train, seed=derive_seed(seed, "probe"), progress=context.progress)
+        train = context.train_tokens(arm, base)
+        return fit_probe(
+            base, train, seed=derive_seed(seed, "probe"), progress=context.progress, store=context.store(arm)
+        )
     if arm.base_head == "tuned":
         base.head = tuned.head
         base.record["head"] = "the tuned head"
     return base
-
-
-def learned(metrics: dict[str, Any]) -> bool | None:
-    """Whether accuracy clears the majority baseline on test, else validation, rows; None if not measured."""
-    for split in ("test", "validation"):
-        for record in metrics["records"]:
-            if record["split"] == split and record["metric"] == "accuracy" and record["low"] is not None:
-                return bool(record["low"] > metrics["majority"][split]["accuracy"])
-    return None
 
 
 def _save_part(output: LensOutput, folder: Path) -> None:

@@ -1,60 +1,136 @@
-"""The stages of a study: what each depends on, what it writes, and in which order they come."""
+"""The stages of a study: what each depends on, what it writes, and in which order they come.
+
+Where a study has grids, the trials are measured on validation rows first. Only then is it known which of them
+are evaluated on all splits and looked into, so the stages after the choice are declared in a second step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tunescope.config import ArmConfig, LensConfig, StudyConfig
-from tunescope.runs import Decision, Stage
-from tunescope.study.context import ROWS, Context, stage_name
-from tunescope.study.inputs import base_inputs, data_digests, planted_name, scratch_key
+from tunescope.runs import Decision, RunFolder, Stage
+from tunescope.study.context import GRIDS, ROWS, Context, is_prompted, stage_name
+from tunescope.study.inputs import base_inputs, data_digests, elsewhere_digests, planted_name, scratch_key
 
 # Raised by whoever changes what the code of a stage computes.
 VERSIONS = {
-    "data": 1, "scratch": 1, "summary": 1, "train": 1, "evaluate": 1, "look": 1, "results": 1, "report": 1,
+    "data": 2, "audit": 1, "scratch": 2, "summary": 2, "baselines": 1, "train": 2, "trial": 1, "grids": 1,
+    "evaluate": 2, "elsewhere": 1, "look": 2, "results": 1, "comparison": 1, "expect": 1, "report": 2,
 }  # fmt: skip
 
 
-def declare(context: Context) -> list[Stage]:
-    """Declare every stage of the study to the run folder; return them in order."""
-    stages = list(_stages(context))
-    context.run.declare(stages)
-    return stages
+def declare(context: Context) -> bool:
+    """Declare the stages of the study to the run folder, as far as they are known, in order.
+
+    Returns:
+        Whether all are declared: not before the trials of the study's grids are measured.
+    """
+    context.run.stages.clear()
+    context.run.declare(_first(context.study))
+    if "grids" not in context.run.stages:
+        context.run.declare(_second(context.study, context.study.arms))
+        return True
+    if context.run.decide(context.run.stages["grids"]).fresh:
+        declare_chosen(context)
+        return True
+    return False
 
 
-def _stages(context: Context) -> Iterator[Stage]:
-    study = context.study
+def declare_chosen(context: Context) -> None:
+    """Declare the stages of the trials that were chosen, and all that comes after the grids."""
+    first = {stage.name for stage in _first(context.study)}
+    for name in [name for name in context.run.stages if name not in first]:
+        del context.run.stages[name]
+    context.run.declare(_second(context.study, context.chosen()))
+
+
+def _first(study: StudyConfig) -> Iterator[Stage]:
+    """Up to the choice among trials; without grids, up to the evaluation of every arm."""
     yield _data(study)
+    if study.audit:
+        yield _audit(study)
     scratch = {}
     for arm in study.arms:
         if arm.scratch is not None and scratch_key(study, arm.scratch) not in scratch:
             scratch[scratch_key(study, arm.scratch)] = _scratch(study, arm)
     yield from scratch.values()
     yield _summary(study)
-    looks: list[str] = []
+    yield _baselines(study)
+    trials = []
     for arm in study.arms:
         for seed in study.seeds:
-            train, evaluate = _train(study, arm, seed), _evaluate(study, arm, seed)
-            yield train
-            yield evaluate
-            for lens in study.lenses:
-                stage = look_stage(study, arm, seed, lens)
-                looks.append(stage.name)
-                yield stage
+            yield _train(study, arm, seed)
+            if arm.grid is None:
+                yield _evaluate(study, arm, seed)
+            else:
+                trials.append(_trial(arm, seed))
+                yield trials[-1]
+    if trials:
+        inputs = {
+            "selection": study.selection.model_dump(exclude={"most_trainings"}),
+            "trials": {arm.name: arm.point for arm in study.arms if arm.grid is not None},
+        }
+        yield Stage("grids", inputs, (GRIDS,), tuple(one.name for one in trials), VERSIONS["grids"])
+
+
+def _second(study: StudyConfig, arms: Sequence[ArmConfig]) -> Iterator[Stage]:
+    """After the choice: ``arms`` are those that are shown."""
+    runs = [(arm, seed) for arm in arms for seed in study.seeds]
+    for arm, seed in runs:
+        if arm.grid is not None:
+            yield _evaluate(study, arm, seed)
+    measured = tuple(stage_name("evaluate", arm, seed) for arm, seed in runs)
+    last = ["data", "summary", "baselines", *(["audit"] if study.audit else []), *measured]
+    if any(arm.grid for arm in arms):
+        last.append("grids")
+    if study.elsewhere is not None:
+        trained = tuple(stage_name("train", arm, seed) for arm, seed in runs)
+        inputs = {
+            "elsewhere": study.elsewhere.model_dump(mode="json"),
+            "files": elsewhere_digests(study.elsewhere),
+        }
+        yield Stage("elsewhere", inputs, ("elsewhere.json",), ("data", *trained), VERSIONS["elsewhere"])
+        last.append("elsewhere")
+    looks = []
+    for arm, seed in runs:
+        for lens in study.lenses if not is_prompted(arm) else ():
+            stage = look_stage(study, arm, seed, lens)
+            looks.append(stage.name)
+            yield stage
     if looks:
         names = {"lenses": [lens.lens for lens in study.lenses]}
         yield Stage("results", names, ("results", "findings.json"), tuple(looks), VERSIONS["results"])
-    trained = [(arm, seed) for arm in study.arms for seed in study.seeds]
-    before = tuple(stage_name(kind, *one) for one in trained for kind in ("train", "evaluate"))
+        last.append("results")
+    compare = {"compare": study.compare.model_dump(), "arms": [arm.name for arm in arms]}
+    yield Stage(
+        "comparison", compare, ("comparison.json",), ("data", "baselines", *measured), VERSIONS["comparison"]
+    )
+    last.append("comparison")
+    if study.expect:
+        rules = {"expect": [rule.model_dump(mode="json") for rule in study.expect]}
+        yield Stage("expect", rules, ("expect.json",), tuple(last), VERSIONS["expect"])
+        last.append("expect")
     about = {"name": study.name, "question": study.question}
-    before = ("data", "summary", *before, *(("results",) if looks else ()))
-    yield Stage("report", about, ("report.html",), before, VERSIONS["report"])
+    yield Stage("report", about, ("report.html",), tuple(last), VERSIONS["report"])
 
 
 def _data(study: StudyConfig) -> Stage:
-    inputs = {"data": study.data.model_dump(exclude={"max_length"}), "files": data_digests(study.data.path)}
+    data = study.data.model_dump(mode="json", exclude={"max_length", "window"})
+    inputs = {"data": data, "files": data_digests(study.data.path)}
     planted = ("data/planted",) if planted_name(study) is not None else ()
     return Stage("data", inputs, (ROWS, f"{ROWS}.json", *planted), version=VERSIONS["data"])
+
+
+def audited_arm(study: StudyConfig) -> ArmConfig | None:
+    """Return the first arm whose tokenizer the audit counts with: that of a model that is not made here."""
+    return next((arm for arm in study.arms if arm.scratch is None), None)
+
+
+def _audit(study: StudyConfig) -> Stage:
+    arm = audited_arm(study)
+    inputs = {"max_length": study.data.max_length, "base": None if arm is None else base_inputs(study, arm)}
+    return Stage("audit", inputs, ("data/audit.json",), ("data",), VERSIONS["audit"])
 
 
 def scratch_stage_name(study: StudyConfig, arm: ArmConfig) -> str | None:
@@ -65,9 +141,8 @@ def scratch_stage_name(study: StudyConfig, arm: ArmConfig) -> str | None:
 def _scratch(study: StudyConfig, arm: ArmConfig) -> Stage:
     assert arm.scratch is not None
     key = scratch_key(study, arm.scratch)
-    inputs = {"scratch": arm.scratch.model_dump(), "seed": study.seeds[0]}
-    after = ("data",) if arm.scratch.corpus is None else ()
-    return Stage(f"scratch-{key}", inputs, (f"scratch/{key}/model",), after, VERSIONS["scratch"])
+    inputs = {"scratch": arm.scratch.model_dump(mode="json"), "seed": study.seeds[0]}
+    return Stage(f"scratch-{key}", inputs, (f"scratch/{key}/model",), ("data",), VERSIONS["scratch"])
 
 
 def _bases(study: StudyConfig, arm: ArmConfig) -> tuple[str, ...]:
@@ -75,10 +150,36 @@ def _bases(study: StudyConfig, arm: ArmConfig) -> tuple[str, ...]:
     return ("data",) if scratch is None else ("data", scratch)
 
 
+def _of_bases(study: StudyConfig, arms: Sequence[ArmConfig]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(("data", *(name for arm in arms for name in _bases(study, arm)))))
+
+
 def _summary(study: StudyConfig) -> Stage:
-    inputs = {arm.name: base_inputs(study, arm) for arm in study.arms}
-    after = tuple(dict.fromkeys(name for arm in study.arms for name in _bases(study, arm)))
-    return Stage("summary", inputs, ("data/summary.json",), after, VERSIONS["summary"])
+    arms = [arm for arm in study.arms if not is_prompted(arm)]
+    inputs = {arm.name: base_inputs(study, arm) for arm in arms}
+    return Stage("summary", inputs, ("data/summary.json",), _of_bases(study, arms), VERSIONS["summary"])
+
+
+def probed_arms(study: StudyConfig) -> list[ArmConfig]:
+    """Return one arm for each base model whose frozen features make a baseline, in order.
+
+    Bases that a grid varies are no baselines: there would be one for each trial.
+    """
+    found: dict[str, ArmConfig] = {}
+    for arm in study.arms:
+        varied = any(key == "model" or key.startswith("scratch.") for key in arm.point)
+        if not varied and not is_prompted(arm):
+            base = arm.model if arm.scratch is None else f"scratch-{scratch_key(study, arm.scratch)}"
+            found.setdefault(f"{base}@{arm.revision}", arm)
+    return list(found.values())
+
+
+def _baselines(study: StudyConfig) -> Stage:
+    arms = probed_arms(study)
+    inputs = {"bases": [base_inputs(study, arm) for arm in arms], "group_by": study.data.group_by}
+    outputs = ("baselines", "data/cross_validation.json")
+    before = (*_of_bases(study, arms), *(["audit"] if study.audit else []))
+    return Stage("baselines", inputs, outputs, before, VERSIONS["baselines"])
 
 
 def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
@@ -86,19 +187,32 @@ def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
         **base_inputs(study, arm),
         "method": arm.method,
         "options": arm.options,
-        "training": study.training_of(arm),
+        "training": {} if is_prompted(arm) else study.training_of(arm),
+        "head": arm.head,
+        "train_share": arm.train_share,
         "seed": seed,
     }
     folder = f"arms/{arm.name}/seed-{seed}"
-    outputs = (f"{folder}/model", f"{folder}/log.jsonl")
-    return Stage(stage_name("train", arm, seed), inputs, outputs, _bases(study, arm), VERSIONS["train"])
+    outputs = [f"{folder}/model", f"{folder}/parameters.json"]
+    if not is_prompted(arm):
+        outputs.append(f"{folder}/log.jsonl")
+    beside = (f"{folder}/tensorboard",)
+    name = stage_name("train", arm, seed)
+    return Stage(name, inputs, tuple(outputs), _bases(study, arm), VERSIONS["train"], beside)
+
+
+def _trial(arm: ArmConfig, seed: int) -> Stage:
+    """A trial of a grid on validation rows alone; nothing is measured on test rows before the choice."""
+    outputs = (f"arms/{arm.name}/seed-{seed}/trial.json",)
+    before = ("data", stage_name("train", arm, seed))
+    return Stage(stage_name("trial", arm, seed), {"point": arm.point}, outputs, before, VERSIONS["trial"])
 
 
 def _evaluate(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     folder = f"arms/{arm.name}/seed-{seed}"
     return Stage(
         stage_name("evaluate", arm, seed),
-        {"model": arm.model, "method": arm.method},
+        {"model": arm.model, "method": arm.method, "group_by": study.data.group_by},
         (f"{folder}/metrics.json", f"{folder}/predictions.parquet"),
         ("data", stage_name("train", arm, seed)),
         VERSIONS["evaluate"],
@@ -118,13 +232,13 @@ def look_stage(study: StudyConfig, arm: ArmConfig, seed: int, lens: LensConfig) 
     return Stage(stage_name("look", arm, seed, lens.lens), inputs, (part,), after, VERSIONS["look"])
 
 
-def of_training(name: str, arm: ArmConfig, seed: int) -> bool:
-    """Whether a stage's name is that of a stage of one training."""
-    kinds = [stage_name(kind, arm, seed) for kind in ("train", "evaluate")]
-    return name in kinds or name.startswith(f"{stage_name('look', arm, seed)}-")
+def of_training(run: RunFolder, arm: ArmConfig, seed: int) -> list[Stage]:
+    """Return the declared stages that train and measure one arm with one seed."""
+    names = [stage_name(kind, arm, seed) for kind in ("train", "trial", "evaluate")]
+    return [run.stages[name] for name in names if name in run.stages]
 
 
-def announce(plan: list[Decision], context: Context) -> None:
+def announce(plan: list[Decision], context: Context, complete: bool) -> None:
     """Say before anything starts what will be done, what is left alone, and why."""
     todo = [decision for decision in plan if not decision.fresh]
     say = context.progress.say
@@ -133,10 +247,14 @@ def announce(plan: list[Decision], context: Context) -> None:
         return
     again = [one for one in todo if one.reasons != ("not done yet",)]
     fresh = len(plan) - len(todo)
+    later = "" if complete else ", and those of the trials that will be chosen"
     if not again:
         rest = f", {fresh} of {len(plan)} are done" if fresh else ""
-        say(f"{context.path}: {len(todo)} stages to do{rest}.")
+        say(f"{context.path}: {len(todo)} stages to do{rest}{later}.")
         return
-    say(f"{context.path}: {fresh} of {len(plan)} stages stay as they are; {len(todo)} to do. Again, because:")
+    say(
+        f"{context.path}: {fresh} of {len(plan)} stages stay as they are; {len(todo)} to do{later}. "
+        "Again, because:"
+    )
     for decision in again:
         say(f"  {decision.stage.name}: {'; '.join(decision.reasons)}")

@@ -26,6 +26,7 @@ from tunescope.seeds import derive_seed
 if TYPE_CHECKING:
     from tunescope.data.tokens import Tokens
     from tunescope.models.classifier import Classifier
+    from tunescope.models.store import ActivationStore
 
 
 class Baseline(TypedDict):
@@ -107,7 +108,12 @@ def tfidf(rows: Rows, seed: int = 0) -> Baseline:
 
 
 def probe(
-    base: Classifier, parts: dict[str, Tokens], rows: Rows, seed: int = 0, progress: Progress = SILENT
+    base: Classifier,
+    parts: dict[str, Tokens],
+    rows: Rows,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    store: ActivationStore | None = None,
 ) -> Baseline:
     """Return a logistic regression on the frozen base's pooled features, fitted on train rows.
 
@@ -117,17 +123,25 @@ def probe(
         rows: The same rows.
         seed: Seeds the probe's folds.
         progress: Where to report.
+        store: Where features are looked for and kept: every row's are computed once, for the fit, for the
+            predictions, and for whoever needs this base's features later.
 
     Raises:
         DataError: There are no train tokens.
         ModelError: Train has fewer than two labels.
     """
-    from tunescope.models import fit_probe
+    from tunescope.models import features, fit_probe
 
     if "train" not in parts:
         raise DataError("The probe baseline is fitted on train rows; there are none.")
-    fitted = fit_probe(base, parts["train"], seed=derive_seed(seed, "probe"), progress=progress)
-    tables = [predict(fitted, tokens, progress) for tokens in parts.values()]
+    for tokens in parts.values() if store is not None else ():
+        if store.can_serve(base, tokens) and store.has_room(base, tokens, "pooled"):
+            features(base, tokens, progress, store)
+    fitted = fit_probe(base, parts["train"], seed=derive_seed(seed, "probe"), progress=progress, store=store)
+    tables = [
+        predict(fitted, tokens, progress, None if store is None else store.serve(fitted, tokens))
+        for tokens in parts.values()
+    ]
     known = rows.frame.select("row_id", "split", "label")
     joined = known.join(pl.concat(tables), on="row_id", how="left", maintain_order="left")
     if joined.height != len(rows) or joined["prediction"].null_count():
