@@ -186,6 +186,10 @@ def test_clean_makes_json_without_nan_and_leaves_the_figure_alone():
 
 
 def test_an_arm_has_one_colour_everywhere_and_colours_come_round():
-    arms = [f"arm {i}" for i in range(8)]
-    assert style.arm_colour(arms, "arm 1") == style.arm_colour(arms, "arm 7") == style.ARM_COLOURS[1]
+    many = len(style.ARM_COLOURS)
+    assert len(set(style.ARM_COLOURS)) == many
+    arms = [f"arm {i}" for i in range(many + 2)]
+    assert (
+        style.arm_colour(arms, "arm 1") == style.arm_colour(arms, f"arm {many + 1}") == style.ARM_COLOURS[1]
+    )
     assert style.arm_colour(arms, "unknown") == style.BASE_COLOUR

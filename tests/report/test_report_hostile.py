@@ -7,8 +7,10 @@ import json
 import polars as pl
 import pytest
 from report_browser import Page, open_page
+from report_evidence import add_evidence, add_grid, place_of, prompts
 from report_run import Recipe, make_run
 
+from tunescope.files import read_json, write_json
 from tunescope.report import write_report
 from tunescope.report.text import for_plotly, visible
 from tunescope.stats.results import Result, result_table
@@ -42,8 +44,39 @@ def hostile(tmp_path_factory):
     Result("leaving_out", other, {"what": f"Words {IMAGE}", "rows": {}, "notes": [CLOSE]}).save(
         folder / "results"
     )
+    _hostile_evidence(folder, recipe)
     write_report(folder)
     return folder
+
+
+def _hostile_evidence(folder, recipe):
+    """Put foreign text wherever audit, baselines, prompts, grids and the like carry some."""
+    add_evidence(folder, recipe, column=IMAGE)
+    add_grid(folder, name=CLOSE, key=IMAGE)
+    place = place_of(folder, recipe.arms[0], 0)
+    metrics = read_json(place / "metrics.json")
+    metrics |= {
+        "prompt": prompts(6, (f"{IMAGE} {{text}}", f"{CLOSE}{{text}}")),
+        "notes": [LINK],
+        "model": IMAGE,
+    }
+    del metrics["format_version"]
+    write_json(place / "metrics.json", metrics)
+    names = [("encoder", IMAGE), ("classifier", CLOSE)]
+    matrices = [{"matrix": f"{a}.{b}", "shape": [1], "trained": 1, "of": 1} for a, b in names]
+    write_json(place / "parameters.json", {"matrices": matrices})
+    for name, key, value in (
+        ("comparison.json", "ranking", IMAGE),
+        ("data/cross_validation.json", "sentence", CLOSE),
+        ("baselines/tfidf/metrics.json", "about", CLOSE),
+    ):
+        document = read_json(folder / name)
+        del document["format_version"]
+        write_json(folder / name, document | {key: value})
+    other = read_json(folder / "elsewhere.json")
+    del other["format_version"]
+    other["data"][0] |= {"name": IMAGE, "map": {CLOSE: LINK}, "left_out": {IMAGE: 3}}
+    write_json(folder / "elsewhere.json", other)
 
 
 def test_the_parsed_page_holds_no_element_of_theirs(hostile):

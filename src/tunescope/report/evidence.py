@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.report.figures import ablation, depth, geometry, similarity, style, training
+from tunescope.report.figures import ablation, depth, geometry, probes, similarity, style, training
 from tunescope.report.figures.select import only, seeds, values
 from tunescope.report.read import LensResult, RunFolder, require
 from tunescope.report.text import listed, plural, signed
@@ -27,6 +27,14 @@ VARIANTS_CAPTION = (
     "without each site's dimensions of greatest variance. Grey: rows shuffled."
 )
 HOW_VARIANTS = "Where only the first panel is high, a few loud dimensions make the models look alike."
+BOW_TIE_CAPTION = (
+    "Mean CKA of layers within the first and within the second half of the depth, minus that between the halves. Grey: "
+    "base; coloured: tuned; diamonds: the change. 95 % intervals leave groups of rows out, the same for all."
+)
+HOW_BOW_TIE = (
+    "A map that fades with distance has a bow-tie without any halves, so read the pairs at equal distance, and the "
+    "change, not the size. Where standardising takes it away, a few loud dimensions made it."
+)
 HOW_HEADS = (
     "Red: without this head the true class loses margin, so the head helps; blue: without it the model "
     "does better. A dot marks q ≤ 0.05 after correction over all heads. Compare tuned with base: what is "
@@ -111,7 +119,7 @@ def checked(result: LensResult, wanted: tuple[str, ...]) -> pl.DataFrame:
 
 def training_figure(run: RunFolder) -> style.Figure | None:
     """Return loss and accuracy over epochs for every arm and seed that logged."""
-    logs = {(item.arm, item.seed): item.log for item in run.arms if item.log}
+    logs = {(item.arm, item.seed): item.log for item in run.arms if item.log and item.arm in run.arm_names}
     panels = training.curve_panels(logs, run.arm_names)
     if not panels:
         return None
@@ -165,6 +173,10 @@ def cka_groups(run: RunFolder) -> list[Group]:
                 title = "The same with dimensions made equal"
                 key = f"cka-variants-{len(groups)}"
                 figures.append(style.Figure(key, title, variants, VARIANTS_CAPTION, HOW_VARIANTS))
+            ties = probes.bow_tie_panels(rows, style.arm_colour(run.arm_names, arm))
+            if ties:
+                key = f"bow-tie-{len(groups)}"
+                figures.append(style.Figure(key, "Bow-tie", ties, BOW_TIE_CAPTION, HOW_BOW_TIE))
             groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
     return groups
 

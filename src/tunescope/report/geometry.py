@@ -1,10 +1,11 @@
-"""The section on geometry: which dimensions are loud, and which of them decide."""
+"""The sections on geometry: other similarities, probes, which dimensions are loud, and which of them decide."""
 
 from __future__ import annotations
 
 from tunescope.report.evidence import Group, arm_seeds, checked, group_title
-from tunescope.report.figures import geometry, style
+from tunescope.report.figures import geometry, probes, style
 from tunescope.report.read import RunFolder
+from tunescope.report.text import finite
 from tunescope.report.trust import rows_said
 
 HOW_SPIKES = (
@@ -19,6 +20,57 @@ HOW_REMOVAL = (
     "A curve that stays up as the loudest dimensions go, and falls as random ones do, says that loudness is not "
     "what carries the task. Bands: 95 % intervals over rows, and over draws for the random order."
 )
+HOW_MEASURES = (
+    "Measures that agree say that the change is no matter of the measure. Procrustes of few rows fits unrelated rows "
+    "too: read it against the grey line. The whitened distance gives every direction the same say."
+)
+HOW_PROBES = (
+    "Where base is as high as tuned, tuning did not make the task readable but only made the head read it. Where the "
+    "untrained model is as high, the words alone suffice. Low selectivity: the probe could learn any labels."
+)
+
+
+def similarity_groups(run: RunFolder) -> list[Group]:
+    """Return RSA and Procrustes over depth, one group per arm and seed."""
+    result = run.results.get("similarity")
+    if result is None:
+        return []
+    table = checked(result, probes.SIMILARITY_COLUMNS)
+    groups: list[Group] = []
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+        panels = probes.measure_panels(rows, style.arm_colour(run.arm_names, arm))
+        if panels:
+            count = int(finite(rows["n"].max()) or 0)
+            caption = (
+                f"Base against tuned at the same site, on the first {count} rows of different texts of "
+                f"{rows_said(result) or 'rows not recorded'}. 1: alike; grey: rows shuffled. Intervals of 95 %: "
+                "bootstrap over rows for RSA, jackknife for Procrustes."
+            )
+            key = f"measures-{len(groups)}"
+            figure = style.Figure(key, "Similarity by other measures", panels, caption, HOW_MEASURES)
+            groups.append(Group(group_title(arm, seed, table), main, (figure,)))
+    return groups
+
+
+def probe_groups(run: RunFolder) -> list[Group]:
+    """Return accuracy and selectivity of probes over depth, one group per arm and seed."""
+    result = run.results.get("probes")
+    if result is None:
+        return []
+    table = checked(result, probes.PROBE_COLUMNS)
+    groups: list[Group] = []
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+        panels = probes.probe_panels(rows, style.arm_colour(run.arm_names, arm))
+        if panels:
+            caption = (
+                "Logistic regression on the pooled states of train rows, scored on "
+                f"{rows_said(result) or 'rows not recorded'}. Grey: base; coloured: tuned; dotted: an untrained model "
+                "of the same shape; dashed: the majority class. Selectivity: accuracy minus that on random labels."
+            )
+            key = f"probes-{len(groups)}"
+            figure = style.Figure(key, "What a linear probe reads", panels, caption, HOW_PROBES)
+            groups.append(Group(group_title(arm, seed, table), main, (figure,)))
+    return groups
 
 
 def spread_groups(run: RunFolder) -> list[Group]:

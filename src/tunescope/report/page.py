@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,27 @@ from markupsafe import Markup
 
 from tunescope import __version__
 from tunescope.files import write_atomic
-from tunescope.report import evidence, geometry, quality, tables, text, trust
+from tunescope.report import (
+    arms,
+    audit,
+    comparison,
+    costs,
+    elsewhere,
+    evidence,
+    expectations,
+    geometry,
+    grids,
+    limits,
+    map_file,
+    maps,
+    prompts,
+    quality,
+    slices,
+    tables,
+    text,
+    trust,
+)
+from tunescope.report.figures import style
 from tunescope.report.read import RunFolder, read_run
 
 REPORT_NAME = "report.html"
@@ -34,8 +55,11 @@ def write_report(folder: Path) -> Path:
     Raises:
         RunError: The folder does not exist, a file in it is damaged (it is named), or writing fails.
     """
-    path = Path(folder) / REPORT_NAME
-    write_atomic(path, render(read_run(Path(folder))).encode("utf-8", errors="replace"))
+    path, run = Path(folder) / REPORT_NAME, read_run(Path(folder))
+    write_atomic(path, render(run).encode("utf-8", errors="replace"))
+    beside = map_file.render_maps(run, _environment(), _source, content_policy)
+    if beside is not None:
+        write_atomic(Path(folder) / map_file.FILE_NAME, beside.encode("utf-8", errors="replace"))
     return path
 
 
@@ -70,6 +94,7 @@ def content_policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
     )
 
 
+@cache
 def _hash(source: str) -> str:
     digest = hashlib.sha256(source.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
@@ -77,6 +102,7 @@ def _hash(source: str) -> str:
 
 def _context(run: RunFolder) -> dict[str, Any]:
     found = quality.scores(run)
+    shown = arms.arms(run)
     return {
         "run": run,
         "question": (run.study or {}).get("question") or (run.compare or {}).get("question"),
@@ -88,19 +114,34 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "tested": tables.tested(run),
         "depth": evidence.depth_figure(run),
         "trust": trust.trust_bar(run),
-        "arm_lines": quality.arm_lines(run),
+        "arms": shown,
+        "trade_off": arms.trade_off_figure(run, shown),
+        "memory": costs.memory_figure(run),
+        "comparison": comparison.comparison(run),
+        "audit": audit.audit(run),
+        "cross_validation": audit.cross_validation(run),
+        "sliced": slices.sliced(run),
+        "reliability": slices.reliability_figure(run),
+        "thresholds": slices.thresholds(run),
+        "grids": grids.grids(run),
+        "prompts": prompts.prompts(run),
+        "expectations": expectations.expectations(run),
+        "elsewhere": elsewhere.elsewhere(run),
         "metric_tables": quality.metric_tables(run),
         "data": tables.data(run),
         "training": evidence.training_figure(run),
         "confusion": evidence.confusion_figure(run),
         "cka": evidence.cka_groups(run),
         "ablation": evidence.ablation_groups(run),
+        "similarity": geometry.similarity_groups(run),
+        "probes": geometry.probe_groups(run),
         "spread": geometry.spread_groups(run),
         "dimensions": geometry.dimension_groups(run),
+        "maps": maps.map_groups(run),
         "planted": tables.planted(run),
         "examples": tables.examples(run),
         "lenses": tables.other_lenses(run),
-        "limits": trust.limits(run, found),
+        "limits": limits.limits(run, found),
         "reproduce": trust.reproduce(run),
         "logged": _logged(run),
     }
@@ -131,11 +172,15 @@ def _environment() -> Environment:
         text.percent,
         text.probability,
         text.duration,
+        text.stored,
+        text.whole,
         text.listed,
         text.plural,
     ):
         environment.filters[tool.__name__] = tool
+    environment.filters["dict"] = dict
     environment.globals["payload"] = _payload
+    environment.globals["colours"] = len(style.ARM_COLOURS)
     return environment
 
 
@@ -154,15 +199,17 @@ def _source(environment: Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0].replace("\r\n", "\n").strip()
 
 
+@cache
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs()).replace("\r\n", "\n").strip()
 
 
-def _style_placeholders(plotly_text: str) -> list[str]:
+@cache
+def _style_placeholders(plotly_text: str) -> tuple[str, ...]:
     """Return ids of style sheets that Plotly's map code adds unless an element of that id is there already.
 
     The page has no maps, and the policy would refuse that sheet with an error in the console.
     """
-    return sorted(set(re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly_text)))
+    return tuple(sorted(set(re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly_text))))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunescope.report.figures import style
-from tunescope.report.figures.select import pooled
-from tunescope.report.read import ArmRun, RunFolder
-from tunescope.report.text import Estimate, finite, listed, number, plural, short_path
+from tunescope.report.figures.select import estimate, pooled
+from tunescope.report.read import RunFolder
+from tunescope.report.text import Estimate, finite, listed, number, plural
 
 SHOWN_ARMS = 3
 
@@ -127,6 +127,7 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     baseline = f"always answering {known[0].frequent} reaches {number(known[0].majority)}" if known else ""
     if learned and baseline:
         pieces.append((f"; {baseline}", False))
+    pieces += _better_baseline(run, learned)
     if failed:
         pieces += _not_learned(failed, bool(learned), baseline)
     pieces.append((".", False))
@@ -135,7 +136,23 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     return pieces
 
 
+def _better_baseline(run: RunFolder, learned: Sequence[Score]) -> list[Piece]:
+    """Say so where a baseline that trains no model is more accurate than every arm."""
+    found = [(pooled([record_of(one.metrics, run.split, "accuracy")]), one.name) for one in run.baselines]
+    known = [(value, name) for value, name in found if value.value is not None]
+    if not known or not learned:
+        return []
+    best, name = max(known, key=lambda one: one[0].value or 0.0)
+    if (best.value or 0.0) <= max(score.accuracy.value or 0.0 for score in learned):
+        return []
+    return [(f", and the baseline {name} reaches more than any arm, ", False), (str(best), True)]
+
+
 def _not_learned(failed: Sequence[Score], others: bool, baseline: str) -> list[Piece]:
+    if others and len(failed) > 1:
+        named = listed([score.arm for score in failed[:SHOWN_ARMS]])
+        more = f" and {len(failed) - SHOWN_ARMS} more" if len(failed) > SHOWN_ARMS else ""
+        return [("; ", False), ("task not learned", True), (f" by {named}{more}", False)]
     pieces: list[Piece] = [("; " if others else ": ", False), ("task not learned", True), (" by ", False)]
     for index, score in enumerate(failed[:SHOWN_ARMS]):
         pieces += [(", " if index else "", False), (f"{score.arm} ", False), (str(score.accuracy), True)]
@@ -152,41 +169,6 @@ def _frequent_class(metrics: Mapping[str, Any] | None, split: str | None) -> str
     return f"the most frequent class ({name})" if name else "the most frequent class"
 
 
-@dataclass(frozen=True)
-class ArmLine:
-    """One row of the table of arms: one training."""
-
-    run: ArmRun
-    colour: int
-    model: str
-    method: str
-    accuracy: Estimate
-    f1: Estimate
-    majority: float | None
-    drawn: Strip | None = None
-
-
-def arm_lines(run: RunFolder) -> list[ArmLine]:
-    """Return one line per arm and seed, in the study's order."""
-    lines = []
-    for position, arm in enumerate(run.arm_names):
-        for trained in run.of(arm):
-            metrics = trained.metrics or {}
-            lines.append(
-                ArmLine(
-                    run=trained,
-                    colour=position % len(style.ARM_COLOURS),
-                    model=short_path(str(metrics.get("model", ""))),
-                    method=str(metrics.get("method", "")),
-                    accuracy=pooled([record_of(metrics, run.split, "accuracy")]),
-                    f1=pooled([record_of(metrics, run.split, "f1_macro")]),
-                    majority=majority_of(metrics, run.split),
-                )
-            )
-    domain = shared_domain([line.accuracy for line in lines], [line.majority for line in lines])
-    return [replace(line, drawn=strip(line.accuracy, [line.majority], domain)) for line in lines]
-
-
 def shared_domain(estimates: Iterable[Estimate], marks: Iterable[float | None] = ()) -> tuple[float, float]:
     """Return one stretch of the unit interval that holds all estimates and marks with a little room."""
     bounds = [bound for item in estimates for bound in (item.value, item.low, item.high)] + list(marks)
@@ -199,54 +181,103 @@ def shared_domain(estimates: Iterable[Estimate], marks: Iterable[float | None] =
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Metrics of one arm, seed and split: over all classes, and per class."""
+    """Metrics of one arm (or baseline), seed and split: over all classes, and per class.
+
+    Attributes:
+        arm: The arm's or baseline's name.
+        colour: The arm's place among the colours; None for a baseline.
+        seed: The seed; None for a baseline or a checkpoint trained elsewhere.
+        split: The split.
+        overall: Metric, value, drawing, and the numbers of its notes.
+        class_metrics: The columns of ``classes``.
+        classes: Per class, a value per metric with the numbers of its notes.
+        methods: How the intervals were made.
+        notes: What cannot be trusted or is not defined, and why; the first has number 1.
+        doubtful: How many values carry a warning that their interval cannot be trusted.
+    """
 
     arm: str
-    colour: int
+    colour: int | None
     seed: int | None
     split: str
-    overall: tuple[tuple[str, Estimate, Strip | None], ...]
+    overall: tuple[tuple[str, Estimate, Strip | None, tuple[int, ...]], ...]
     class_metrics: tuple[str, ...]
-    classes: tuple[tuple[str, tuple[Estimate, ...]], ...]
+    classes: tuple[tuple[str, tuple[tuple[Estimate, tuple[int, ...]], ...]], ...]
     methods: str
+    notes: tuple[str, ...] = ()
+    doubtful: int = 0
+
+
+DOUBTS = ("not to be trusted", "too narrow", "wider than it says")
 
 
 def metric_tables(run: RunFolder) -> list[MetricTable]:
-    """Return the metric tables, headline split first within each arm."""
+    """Return the metric tables, headline split first within each arm; the baselines follow the arms."""
     tables = []
     for position, arm in enumerate(run.arm_names):
         for trained in run.of(arm):
-            records = (trained.metrics or {}).get("records", [])
-            splits = dict.fromkeys([run.split, *(record.get("split") for record in records)])
-            for split in splits:
-                own = [record for record in records if record.get("split") == split]
-                if own:
-                    tables.append(_metric_table(own, arm, position, trained.seed, str(split)))
+            named = (arm, position % len(style.ARM_COLOURS), trained.seed)
+            tables += _metric_tables(run, trained.metrics, named)
+    for baseline in run.baselines:
+        tables += _metric_tables(run, baseline.metrics, (baseline.name, None, None))
     return tables
 
 
-def _metric_table(
-    records: list[dict[str, Any]], arm: str, position: int, seed: int | None, split: str
-) -> MetricTable:
+Named = tuple[str, int | None, int | None]
+
+
+def _metric_tables(run: RunFolder, metrics: Mapping[str, Any] | None, named: Named) -> list[MetricTable]:
+    records = (metrics or {}).get("records", [])
+    splits = dict.fromkeys([run.split, *(record.get("split") for record in records)])
+    tables = []
+    for split in splits:
+        own = [record for record in records if record.get("split") == split]
+        if own:
+            tables.append(_metric_table(own, named, str(split)))
+    return tables
+
+
+def _metric_table(records: list[dict[str, Any]], named: Named, split: str) -> MetricTable:
     overall: list[tuple[str, Estimate]] = []
     per_class: dict[str, dict[str, Estimate]] = {}
     metrics: dict[str, None] = {}
+    notes: dict[str, int] = {}
     for record in records:
-        name, label, found = str(record.get("metric")), record.get("class"), pooled([record])
+        name, label, found = str(record.get("metric")), record.get("class"), pooled_note(record)
+        for note in _parts(found.note):
+            notes.setdefault(note, len(notes) + 1)
         if label is None:
             overall.append((name, found))
         else:
             per_class.setdefault(str(label), {})[name] = found
             metrics[name] = None
+
+    def numbers(found: Estimate) -> tuple[int, ...]:
+        return tuple(notes[note] for note in _parts(found.note))
+
+    nothing = Estimate(None)
     classes = tuple(
-        (label, tuple(cells.get(name, Estimate(None)) for name in metrics))
+        (label, tuple((cells.get(name, nothing), numbers(cells.get(name, nothing))) for name in metrics))
         for label, cells in per_class.items()
     )
     methods = listed(dict.fromkeys(str(record["method"]) for record in records if record.get("method")))
-    colour = position % len(style.ARM_COLOURS)
     shares = [found for _, found in overall if found.value is not None and 0 <= found.value <= 1]
     domain = shared_domain(shares)
     drawn = tuple(
-        (name, found, strip(found, (), domain) if found in shares else None) for name, found in overall
+        (name, found, strip(found, (), domain) if found in shares else None, numbers(found))
+        for name, found in overall
     )
-    return MetricTable(arm, colour, seed, split, drawn, tuple(metrics), classes, methods)
+    doubtful = sum(any(doubt in str(record.get("note") or "") for doubt in DOUBTS) for record in records)
+    arm, colour, seed = named
+    return MetricTable(
+        arm, colour, seed, split, drawn, tuple(metrics), classes, methods, tuple(notes), doubtful
+    )
+
+
+def pooled_note(record: Mapping[str, Any]) -> Estimate:
+    """Return a record's value with its note, also where the value is undefined."""
+    return replace(estimate(dict(record)), note=str(record["note"]) if record.get("note") else None)
+
+
+def _parts(note: str | None) -> list[str]:
+    return [part for part in (note or "").split("; ") if part]

@@ -7,7 +7,8 @@ Nothing here loads a model. A missing file is ``None`` (the page says what is mi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ class ArmRun:
     metrics: dict[str, Any] | None
     log: list[dict[str, Any]] | None
     predictions: pl.DataFrame | None
+    matrices: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What needs no tuning, measured on the same rows: its name, what it is, and its metrics."""
+
+    name: str
+    about: str
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,14 @@ class RunFolder:
     results: Mapping[str, LensResult]
     findings: list[dict[str, Any]] | None
     rows: pl.DataFrame | None
+    baselines: tuple[Baseline, ...] = ()
+    left_out: Mapping[str, Any] | None = None
+    audit: dict[str, Any] | None = None
+    cross_validation: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    expect: dict[str, Any] | None = None
+    grids: dict[str, Any] | None = None
+    elsewhere: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -68,16 +87,33 @@ class RunFolder:
 
     @property
     def arm_names(self) -> tuple[str, ...]:
-        """Arms in the study's order; those known only from files follow by name."""
+        """Arms in the study's order; those known only from files follow by name.
+
+        Trials of a grid that were not chosen are no arms: they stand in the grid's own table.
+        """
+        trained = {run.arm for run in self.arms if run.metrics is not None}
         declared = [
-            str(arm.get("name")) for arm in (self.study or {}).get("arms") or [] if isinstance(arm, dict)
+            str(arm.get("name"))
+            for arm in (self.study or {}).get("arms") or []
+            if isinstance(arm, dict) and (not arm.get("grid") or str(arm.get("name")) in trained)
         ]
         declared += [str(name) for name in (self.compare or {}).get("tuned") or {}]
-        found = {run.arm for run in self.arms}
+        trials = {
+            str(arm["name"])
+            for arm in (self.study or {}).get("arms") or []
+            if isinstance(arm, dict) and arm.get("grid") and arm.get("name")
+        }
+        found = {run.arm for run in self.arms} - (trials - trained)
         for result in self.results.values():
             if "arm" in result.table.columns:
                 found |= {str(arm) for arm in result.table["arm"].drop_nulls().unique()}
         return (*dict.fromkeys(declared), *sorted(found - set(declared)))
+
+    def of_arms(self, what: str) -> dict[str, Any]:
+        """What data/summary.json says of each arm (``tokens``, ``truncated``), without trials that were not chosen."""
+        found = dict((self.summary or {}).get(what) or {})
+        shown = set(self.arm_names)
+        return {arm: value for arm, value in found.items() if self.grids is None or arm in shown}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -128,7 +164,29 @@ def read_run(folder: Path) -> RunFolder:
         if findings is None
         else [item for item in findings["findings"] if isinstance(item, dict)],
         rows=_parquet(folder / "data" / "rows.parquet", ("row_id", "text")),
+        baselines=tuple(_baselines(folder / "baselines")),
+        left_out=_json(folder / "baselines" / "left_out.json", {}),
+        audit=_json(folder / "data" / "audit.json", {"findings": list}),
+        cross_validation=_json(folder / "data" / "cross_validation.json", {}),
+        comparison=_json(folder / "comparison.json", {}),
+        expect=_json(folder / "expect.json", {"verdicts": list}),
+        grids=_json(folder / "grids.json", {"grids": list}),
+        elsewhere=_json(folder / "elsewhere.json", {}),
     )
+
+
+@contextmanager
+def reading(folder: Path, name: str) -> Iterator[None]:
+    """Name the file where what it holds is not what the page expects to find in it.
+
+    Raises:
+        RunError: An entry is missing or of another kind; the message says which file.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        what = f"no entry {error}" if isinstance(error, KeyError) else _first_line(error)
+        raise RunError(f"{folder / name} does not hold what it should: {what}.", hint=_REBUILD) from error
 
 
 def _study(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
@@ -161,9 +219,21 @@ def _arms(folder: Path) -> list[ArmRun]:
                 metrics=metrics,
                 log=_log(place / "log.jsonl"),
                 predictions=_parquet(place / "predictions.parquet", ("row_id", "prediction")),
+                matrices=(_json(place / "parameters.json", {"matrices": list}) or {}).get("matrices"),
             )
         )
     return runs
+
+
+def _baselines(folder: Path) -> list[Baseline]:
+    found = []
+    for path in sorted(folder.glob("*/metrics.json")):
+        metrics = _json(path, {"records": list}) or {}
+        found.append(
+            Baseline(str(metrics.get("baseline", path.parent.name)), str(metrics.get("about") or ""), metrics)
+        )
+    # The one that everything is measured against stands first.
+    return sorted(found, key=lambda one: one.name != "majority")
 
 
 def _results(folder: Path) -> dict[str, LensResult]:
@@ -216,6 +286,15 @@ def _parquet(path: Path, wanted: tuple[str, ...]) -> pl.DataFrame | None:
         raise RunError(f"{path} is not readable Parquet ({_first_line(error)}).", hint=_REBUILD) from error
     require(table, wanted, str(path))
     return table
+
+
+def read_examples(run: RunFolder, lens: str, wanted: tuple[str, ...]) -> pl.DataFrame | None:
+    """Return a lens's table per example, or None where it has none.
+
+    Raises:
+        RunError: The file is damaged, or lacks a column.
+    """
+    return _parquet(run.folder / "results" / "examples" / f"{lens}.parquet", wanted)
 
 
 def require(table: pl.DataFrame, wanted: tuple[str, ...], name: str) -> None:

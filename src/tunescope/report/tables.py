@@ -12,10 +12,10 @@ from tunescope.report.figures import style
 from tunescope.report.figures.select import estimate
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import SPLITS, LensResult, RunFolder, require
-from tunescope.report.text import Estimate, finite, number, percent, probability, visible
+from tunescope.report.text import Estimate, finite, listed, number, percent, probability, visible
 from tunescope.report.trust import flat, rows_said, said
 
-KNOWN_LENSES = ("cka", "ablation", "planted", "spread", "dimensions")
+KNOWN_LENSES = ("cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps")
 SHOWN_ROWS = 200
 SHOWN_EXAMPLES = 6
 SHOWN_CHARACTERS = 300
@@ -193,13 +193,29 @@ def data(run: RunFolder) -> Data | None:
         for label in labels
     )
     return Data(
-        splits, lines, totals, _tokens(run.summary), _truncated(run.summary),
+        splits, lines, totals, _tokens(run), _truncated(run),
         tuple(str(note) for note in run.summary.get("notes") or []),
         tuple(flat(run.summary.get("provenance") or {})),
     )  # fmt: skip
 
 
-def _tokens(summary: Mapping[str, Any]) -> Table | None:
+def _shared(arms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what arms have, those with the same (arms that share a tokenizer) under one name."""
+    groups: list[tuple[list[str], Any]] = []
+    for arm, value in arms.items():
+        group = next((names for names, known in groups if known == value), None)
+        if group is None:
+            groups.append(([str(arm)], value))
+        else:
+            group.append(str(arm))
+    named = [
+        (names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"], value)
+        for names, value in groups
+    ]
+    return {listed(names): value for names, value in named}
+
+
+def _tokens(run: RunFolder) -> Table | None:
     keys = ("mean", "median", "p95", "max")
     rows = [
         (
@@ -207,16 +223,16 @@ def _tokens(summary: Mapping[str, Any]) -> Table | None:
             (str(split), str(split)),
             *((number(stats.get(k), 1), repr(stats.get(k))) for k in keys),
         )
-        for arm, splits in (summary.get("tokens") or {}).items()
+        for arm, splits in _shared(run.of_arms("tokens")).items()
         for split, stats in splits.items()
     ]
     columns = ("arm", "split", "mean", "median", "95th percentile", "longest")
     return Table(columns, (False, False, True, True, True, True), tuple(rows), len(rows)) if rows else None
 
 
-def _truncated(summary: Mapping[str, Any]) -> Table | None:
+def _truncated(run: RunFolder) -> Table | None:
     rows = []
-    for arm, splits in (summary.get("truncated") or {}).items():
+    for arm, splits in _shared(run.of_arms("truncated")).items():
         for split, labels in splits.items():
             for label, cell in labels.items():
                 cut, of = cell.get("truncated", 0), cell.get("rows", 0)

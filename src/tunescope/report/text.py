@@ -34,6 +34,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    note: str | None = None
 
     @property
     def known(self) -> bool:
@@ -115,7 +116,8 @@ def percent(share: Any, digits: int = 1) -> str:
     if share is None:
         return MISSING
     small = 0 < abs(share) < 0.5 * 10 ** -(digits + 2)
-    return "0 %" if share == 0 else f"{100 * share:.1g} %" if small else f"{100 * share:.{digits}f} %"
+    shown = "0 %" if share == 0 else f"{100 * share:.1g} %" if small else f"{100 * share:.{digits}f} %"
+    return shown.replace("-", "−")
 
 
 def probability(value: Any) -> str:
@@ -136,6 +138,23 @@ def duration(seconds: Any) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def whole(value: Any) -> str:
+    """Return a number rounded to a whole one, thousands separated."""
+    value = finite(value)
+    return MISSING if value is None else f"{value:,.0f}".replace("-", "−")
+
+
+def stored(count: Any) -> str:
+    """Return bytes as a size that people read, in decimal units."""
+    count = finite(count)
+    if count is None:
+        return MISSING
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
+    return f"{count:.0f} B"
 
 
 def listed(words: Iterable[str]) -> str:

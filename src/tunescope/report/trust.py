@@ -11,11 +11,12 @@ import polars as pl
 
 from tunescope.report.figures.ablation import SIGNIFICANT
 from tunescope.report.figures.select import only, values
-from tunescope.report.quality import Score, Strip, strip
-from tunescope.report.read import SPLITS, LensResult, RunFolder
-from tunescope.report.text import Estimate, finite, listed, number, percent, plural
+from tunescope.report.quality import Strip, strip
+from tunescope.report.read import SPLITS, LensResult, RunFolder, reading
+from tunescope.report.text import Estimate, finite, listed, number, percent, plural, visible
 
 MUCH_TRUNCATION = 0.05
+MOST_SAID = 96  # characters of a red finding in the trust bar
 FEW_ROWS = 500
 VERDICTS = {
     "found": "found",
@@ -27,7 +28,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Trust:
-    """One cell of the trust bar; ``state`` is ``ok``, ``care`` or ``unknown``."""
+    """One cell of the trust bar; ``state`` is ``ok``, ``care``, ``alarm`` or ``unknown``."""
 
     name: str
     value: str
@@ -95,8 +96,23 @@ def said(value: Any) -> str:
 
 
 def trust_bar(run: RunFolder) -> list[Trust]:
-    """Return rows, seeds, truncation, corrected tests and repeated texts, each with a state."""
-    return [_rows(run), _seeds(run), _truncation(run), _tests(run), _repeats(run)]
+    """Return rows, seeds, truncation, corrected tests, and the audit (or repeated texts), each with a state."""
+    last = _repeats(run) if run.audit is None else _audit(run)
+    return [_rows(run), _seeds(run), _truncation(run), _tests(run), last]
+
+
+def _audit(run: RunFolder) -> Trust:
+    """Return what the audit of the rows found; a red finding is said in its own words."""
+    with reading(run.folder, "data/audit.json"):
+        found = [(str(one["severity"]), str(one["sentence"])) for one in (run.audit or {})["findings"]]
+    reds = [sentence for severity, sentence in found if severity == "red"]
+    amber = sum(severity == "amber" for severity, _ in found)
+    if reds:
+        more = f" And {len(reds) - 1} more." if len(reds) > 1 else ""
+        return Trust("Data audit", f"{len(reds)} red", f"{visible(reds[0], MOST_SAID)}{more}", "alarm")
+    if amber:
+        return Trust("Data audit", "no red finding", f"{amber} amber", "care")
+    return Trust("Data audit", "clean", "no red or amber finding", "ok")
 
 
 def _rows(run: RunFolder) -> Trust:
@@ -120,7 +136,7 @@ def _seeds(run: RunFolder) -> Trust:
 def truncation(run: RunFolder) -> list[tuple[str, str, int, int]]:
     """Return (arm, split, rows, truncated rows) over all classes."""
     found = []
-    for arm, splits in ((run.summary or {}).get("truncated") or {}).items():
+    for arm, splits in run.of_arms("truncated").items():
         for split, labels in splits.items():
             counts = [cell for cell in labels.values() if isinstance(cell, dict)]
             found.append(
@@ -175,76 +191,6 @@ def _repeats(run: RunFolder) -> Trust:
         shared = splits.filter(pl.col("splits") > 1).height
     note = f"{plural(shared, 'text')} in more than one split" if shared else "no text in more than one split"
     return Trust("Repeated texts", number(repeats), note, "care" if shared else "ok")
-
-
-def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
-    """Return what this run cannot tell, in sentences made from what is in it."""
-    told: list[str] = []
-    failed = [score.arm for score in found if score.learned is False]
-    if failed:
-        told.append(
-            f"Task not learned: the accuracy interval of {listed(failed)} does not clear the majority "
-            "baseline, so nothing seen inside can be put down to learning the task."
-        )
-    if len(run.seeds) == 1:
-        told.append(
-            "One seed: every interval here is about rows. How much another initialisation or another order "
-            "of the training data would change is not measured; small differences between arms may be "
-            "nothing but that."
-        )
-    bounds = [(score.accuracy.low, score.accuracy.high) for score in found]
-    if run.compare is not None:
-        told.append(
-            "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
-            "not known, and neither is which rows they were trained on."
-        )
-    widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
-    if widths:
-        n = found[0].accuracy.n
-        told.append(
-            f"With {plural(n or 0, f'{run.split} row')}, an accuracy is known to about "
-            f"±{100 * max(widths):.1f} percentage points; arms closer together than this are not told apart "
-            "by looking at their intervals."
-        )
-    told += _lens_limits(run)
-    notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
-    return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
-
-
-def _lens_limits(run: RunFolder) -> list[str]:
-    told: list[str] = []
-    heads = {head for result in run.results.values() for head in base_heads(result.table)}
-    if "probe" in heads:
-        told.append(
-            "The base model has no trained classification head. Its logits come from a probe: a logistic "
-            "regression fitted on the frozen base's features of the training rows. What the base does is "
-            "therefore what a linear reader can get out of it, and effects on base and tuned have "
-            "different heads behind them."
-        )
-    if "tuned" in heads:
-        told.append(
-            "Base logits marked 'tuned' come from the tuned head on the base trunk, a head not made for it."
-        )
-    for result in run.results.values():
-        rows = rows_said(result)
-        told.append(
-            f"{result.lens} looked at {rows}."
-            if rows
-            else f"{result.lens}: which rows it looked at is not said."
-        )
-        told += [f"{result.lens}: {note}" for note in result.provenance.get("notes") or []]
-    if "ablation" in run.results:
-        told.append(
-            "Ablation says what breaks when a part is taken out, not what the part does: other parts may "
-            "compensate, and setting to zero puts the model where it has never been. Parts that matter "
-            "only together are not found."
-        )
-    if "cka" in run.results:
-        told.append(
-            "CKA compares the geometry of representations up to rotation and scale. A high value does not "
-            "mean that two layers compute the same, and a few dominant dimensions can carry it."
-        )
-    return told
 
 
 def base_heads(table: pl.DataFrame) -> list[str]:

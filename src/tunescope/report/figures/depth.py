@@ -15,6 +15,7 @@ from tunescope.report.figures.similarity import STREAM_SITES, place_name
 from tunescope.report.text import Estimate, for_plotly, interval, signed
 
 LANE_HEIGHT = 108
+TITLE_HEIGHT = 21
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
         suffix = "" if index == 0 else str(index + 1)
         top = 1 - index * share
         axes[f"yaxis{suffix}"] = style.axis(
-            domain=[top - share + 0.02, top - 0.048], nticks=4, **_lane_range(lane)
+            domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)], nticks=4, **_lane_range(lane)
         )
         notes.append(_lane_title(lane, top))
         data += _control_band(lane, layers, f"y{suffix}")

@@ -65,11 +65,11 @@ def isotropy_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]
     panels = []
     for metric, title in titles.items():
         traces = [
-            _line(only(table, metric=metric, model=model).sort("layer"), model, ink)
+            depth_line(only(table, metric=metric, model=model).sort("layer"), model, ink)
             for model, ink in (("base", style.BASE_COLOUR), ("tuned", colour))
         ]
         if any(trace["x"] for trace in traces):
-            panels.append(style.Panel(title, {"data": traces, "layout": _depth_layout(table, 210)}, 210))
+            panels.append(style.Panel(title, {"data": traces, "layout": depth_layout(table, 210)}, 210))
     return tuple(panels)
 
 
@@ -86,15 +86,16 @@ def variant_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
         own = only(same, metric=metric).sort("layer")
         control = own.with_columns(value=pl.col("control"), low=None, high=None)
         traces = [
-            _line(control, "rows shuffled", style.BASE_COLOUR),
-            _line(own, "base against tuned", colour),
+            depth_line(control, "rows shuffled", style.BASE_COLOUR),
+            depth_line(own, "base against tuned", colour),
         ]
-        layout = _depth_layout(same, 230, {"range": [-0.05, 1.05]})
+        layout = depth_layout(same, 230, {"range": [-0.05, 1.05]})
         panels.append(style.Panel(CKA_VARIANTS[metric], {"data": traces, "layout": layout}, 230))
     return tuple(panels)
 
 
-def _line(rows: pl.DataFrame, name: str, colour: str) -> Record:
+def depth_line(rows: pl.DataFrame, name: str, colour: str) -> Record:
+    """Return one line over depth, with intervals where the rows have them."""
     records = [record for record in rows.iter_rows(named=True) if finite(record["value"]) is not None]
     bars = [
         (finite(r.get("low")), finite(r.get("high"))) if r.get("low") is not None else (None, None)
@@ -123,7 +124,8 @@ def _depth(record: Record) -> str:
     return "embeddings" if record["layer"] == EMBEDDINGS else f"layer {record['layer']}"
 
 
-def _depth_layout(table: pl.DataFrame, height: int, y: Record | None = None) -> Record:
+def depth_layout(table: pl.DataFrame, height: int, y: Record | None = None) -> Record:
+    """Return the layout of lines over depth, one tick a site."""
     sites = sorted({(r["layer"], r["site"]) for r in table.select("layer", "site").iter_rows(named=True)})
     ticks = [
         "emb" if layer == EMBEDDINGS else "norm" if site == "final_norm_out" else str(layer)

@@ -52,7 +52,7 @@ def estimate(record: dict[str, Any]) -> Estimate:
     n = finite(record.get("n"))
     return Estimate(
         finite(record.get("value")), finite(record.get("low")), finite(record.get("high")),
-        None if n is None else int(n),
+        None if n is None else int(n), record.get("note") or None,
     )  # fmt: skip
 
 
@@ -64,7 +64,10 @@ def pooled(records: Iterable[dict[str, Any]]) -> Estimate:
     lows = [item.low for item in known if item.low is not None]
     highs = [item.high for item in known if item.high is not None]
     mean = sum(item.value for item in known if item.value is not None) / len(known)
-    return Estimate(mean, min(lows, default=None), max(highs, default=None), known[0].n)
+    notes = list(dict.fromkeys(item.note for item in known if item.note))
+    return Estimate(
+        mean, min(lows, default=None), max(highs, default=None), known[0].n, "; ".join(notes) or None
+    )
 
 
 def preferred_base_head(table: pl.DataFrame) -> pl.DataFrame:

@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 from tunescope.report.text import finite
 
-# Okabe and Ito's palette without black and yellow: told apart under the common colour blindnesses.
-ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito's palette without black and yellow, told apart under the common colour blindnesses; four more follow
+# for runs of many arms, where names in hovers and tables tell apart what colours cannot.
+ARM_COLOURS = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b61c9", "#a8324f", "#8a8f2a", "#a0694b",
+)  # fmt: skip
 BASE_COLOUR = "#8a929c"
 GRID = "rgba(120,130,145,0.22)"
 ZERO = "rgba(90,100,115,0.75)"

@@ -1,0 +1,106 @@
+"""What this run cannot tell, in sentences made from what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunescope.report import comparison
+from tunescope.report.audit import audit_findings
+from tunescope.report.quality import Score, metric_tables
+from tunescope.report.read import RunFolder
+from tunescope.report.text import listed, plural
+from tunescope.report.trust import base_heads, rows_said
+
+
+def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
+    """Return what this run cannot tell, in sentences made from what is in it."""
+    told: list[str] = []
+    failed = [score.arm for score in found if score.learned is False]
+    if failed:
+        told.append(
+            f"Task not learned: the accuracy interval of {listed(failed)} does not clear the majority "
+            "baseline, so nothing seen inside can be put down to learning the task."
+        )
+    if len(run.seeds) == 1:
+        told.append(
+            "One seed: every interval here is about rows. How much another initialisation or another order "
+            "of the training data would change is not measured; small differences between arms may be "
+            "nothing but that."
+        )
+    bounds = [(score.accuracy.low, score.accuracy.high) for score in found]
+    if run.compare is not None:
+        told.append(
+            "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
+            "not known, and neither is which rows they were trained on."
+        )
+    widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
+    if widths:
+        n = found[0].accuracy.n
+        told.append(
+            f"With {plural(n or 0, f'{run.split} row')}, an accuracy is known to about "
+            f"±{100 * max(widths):.1f} percentage points; arms closer together than this are not told apart "
+            "by looking at their intervals."
+        )
+    told += _evidence_limits(run)
+    told += _lens_limits(run)
+    notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
+    return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
+
+
+def _evidence_limits(run: RunFolder) -> list[str]:
+    """Return what audit, comparison, intervals, grids and expectations leave open."""
+    told = [
+        f"The data audit found what makes numbers untrue: {one.sentence}"
+        for one in audit_findings(run)
+        if one.severity == "red"
+    ]
+    told += comparison.undecided(run)
+    tables = [table for table in metric_tables(run) if table.split == run.split and table.colour is not None]
+    doubtful = sum(table.doubtful for table in tables)
+    if doubtful:
+        told.append(
+            f"{plural(doubtful, 'interval')} of metrics on {run.split} cannot be trusted at this number of rows; "
+            "their notes say why."
+        )
+    if (run.grids or {}).get("note"):
+        told.append(str((run.grids or {})["note"]))
+    open_ = [one for one in (run.expect or {}).get("verdicts", []) if one.get("verdict") == "undecided"]
+    if open_:
+        told.append(f"{plural(len(open_), 'expectation')} undecided: the interval straddles the bound.")
+    return told
+
+
+def _lens_limits(run: RunFolder) -> list[str]:
+    told: list[str] = []
+    heads = {head for result in run.results.values() for head in base_heads(result.table)}
+    if "probe" in heads:
+        told.append(
+            "The base model has no trained classification head. Its logits come from a probe: a logistic "
+            "regression fitted on the frozen base's features of the training rows. What the base does is "
+            "therefore what a linear reader can get out of it, and effects on base and tuned have "
+            "different heads behind them."
+        )
+    if "tuned" in heads:
+        told.append(
+            "Base logits marked 'tuned' come from the tuned head on the base trunk, a head not made for it."
+        )
+    for result in run.results.values():
+        rows = rows_said(result)
+        told.append(
+            f"{result.lens} looked at {rows}."
+            if rows
+            else f"{result.lens}: which rows it looked at is not said."
+        )
+        told += [f"{result.lens}: {note}" for note in result.provenance.get("notes") or []]
+    if "ablation" in run.results:
+        told.append(
+            "Ablation says what breaks when a part is taken out, not what the part does: other parts may "
+            "compensate, and setting to zero puts the model where it has never been. Parts that matter "
+            "only together are not found."
+        )
+    if "cka" in run.results:
+        told.append(
+            "CKA compares the geometry of representations up to rotation and scale. A high value does not "
+            "mean that two layers compute the same, and a few dominant dimensions can carry it."
+        )
+    return told
