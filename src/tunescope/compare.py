@@ -192,6 +192,7 @@ def _subject(
     subject = Subject(
         name, None, base, tuned, "probe", splits, sampling_seed=request.seed, progress=progress,
         notes=[f"Base head: {base.record['head']}. Tuned head: the checkpoint's own."],
+        texts=rows.frame.select("row_id", "text"),
     )  # fmt: skip
     record = _measure(request, subject, path, looked, progress)
     subject.learned = record.pop("learned")

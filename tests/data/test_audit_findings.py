@@ -10,6 +10,9 @@ import pytest
 
 from tunescope.data import Rows
 from tunescope.data.audit import AuditOptions, audit
+from tunescope.data.audit.column_findings import column_findings
+from tunescope.data.audit.columns import chi_square
+from tunescope.data.audit.kinds import probability
 from tunescope.errors import DataError, RunError
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
@@ -99,7 +102,7 @@ def test_a_planted_near_duplicate_pair_is_found_across_splits(audited):
     assert kinds(inside) == ["repeated_texts", "untested_columns"]
     assert (
         inside.findings[0].sentence
-        == "1 of 501 train rows go with an earlier text as near duplicates (0.2 %)."
+        == "Within train, as it is used, 1 of 501 rows go with an earlier text as near duplicates (0.2 %)."
     )
     across = inside.parts["duplicates"]["near"]["across"]["train/test"]
     assert across == {"texts": 0, "rows": {"train": 0, "test": 0}}
@@ -144,8 +147,41 @@ def test_a_telling_column_is_amber_and_an_associated_one_a_note(audited):
     found = audited(frame.with_columns(told=pl.Series(told), linked=pl.Series(linked)))
     assert "'told' tells much about the label" in one(found, "label_told").sentence
     assert one(found, "label_told").severity == "amber"
+    advice = one(found, "label_told").advice
+    assert advice.startswith("Do not use 'told' as a feature: drop it")
+    assert "report it as a baseline" in advice
+    assert "group_by" not in advice
     assert one(found, "label_associated").sentence.startswith("'linked' goes with the label (Cramér's V 0.")
     assert one(found, "label_associated").severity == "note"
+
+
+def test_a_telling_column_of_many_values_can_make_grouped_splits(audited):
+    frame = clean_frame(900)
+    generator = np.random.default_rng(1)
+    told = pl.Series(np.where(generator.random(900) < 0.6, frame["label"], frame["label"].shuffle(1)))
+    people = pl.format("{} {}", told, pl.Series(np.arange(900) % 17))
+    advice = one(audited(frame.with_columns(person=people)), "label_told").advice
+    assert advice.startswith("Set data.group_by: person, and hold the models against")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0, "q < 1e-300"), (3e-301, "q < 1e-300"), (1e-300, "q = 1e-300"), (0.0123, "q = 0.012")],
+)
+def test_a_probability_is_never_written_as_nothing(value, said):
+    assert probability("q", value) == said
+
+
+def test_a_column_of_few_values_on_many_rows_has_no_q_of_nothing():
+    """Three in four of 20,000 rows follow the column: chi-square underflows, the sentence says so."""
+    counts = np.array([[7000, 3000], [3000, 7000]])
+    record = {
+        "column": "side", "distinct": 2, "classes": 2, "pure_values": 0, "closed": 0.2, "q": 0.0,
+        "leave_one_out": {"right": 14_000, "rows": 20_000, "accuracy": 0.7},
+        "majority": {"right": 10_000, "rows": 20_000, "accuracy": 0.5}, **chi_square(counts),
+    }  # fmt: skip
+    ((finding, _),) = column_findings([record])
+    assert "corrected; q < 1e-300)" in finding.sentence
 
 
 def test_conflicting_labels_and_their_ceiling(audited):
@@ -159,7 +195,10 @@ def test_conflicting_labels_and_their_ceiling(audited):
     assert conflict.evidence["ceiling"] == pytest.approx(302 / 308)
     assert conflict.sentence.startswith("6 texts stand under more than one label (14 rows); nothing")
     assert found.parts["conflicts"]["examples"][0]["labels"]["class 9"] == 1
-    assert one(found, "repeated_texts").sentence == "8 of 308 train rows repeat an earlier text (2.6 %)."
+    assert (
+        one(found, "repeated_texts").sentence
+        == "Within train, as it is used, 8 of 308 rows repeat an earlier text (2.6 %)."
+    )
 
 
 def test_rare_labels_shift_and_left_out_rows_are_said(audited):

@@ -13,6 +13,7 @@ from tunescope.data import Rows
 from tunescope.errors import DataError, RunError
 
 TWICE = [("same", "a"), ("same", "b"), ("same", "a"), ("one", "b"), ("two", "a"), ("three", "b")]
+COUNTED = "in the source, counted over all splits before rows were left out as repeats or drawn."
 
 
 def table(write, pairs, name="x.csv", header="text,label"):
@@ -147,8 +148,8 @@ def test_repeats_shared_texts_and_conflicts_are_counted_and_said(write, load):
     }
     assert {
         "2 texts stand in both train and test, as given.",
-        "4 rows repeat an earlier text.",
-        "1 text stands under more than one label.",
+        f"4 rows repeat an earlier text {COUNTED}",
+        f"1 text stands under more than one label {COUNTED}",
     } <= set(rows.provenance["notes"])
 
 

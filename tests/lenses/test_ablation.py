@@ -14,8 +14,10 @@ from tunescope.data.batches import batches, collate
 from tunescope.evaluation.metrics import margin
 from tunescope.lenses import ablation, ablation_findings
 from tunescope.lenses.ablation import AblationOptions
+from tunescope.lenses.replacement import statistics
 from tunescope.lenses.subject import LensRows
 from tunescope.models import fit_probe, load
+from tunescope.progress import SILENT
 
 OPTIONS = AblationOptions(rows=LensRows(n=24), reference_rows=20)
 
@@ -148,16 +150,19 @@ def test_an_untouched_trunk_has_no_changes_to_tell(tmp_path):
 
 
 def test_means_are_over_real_tokens_of_any_batching(tmp_path):
-    from tunescope.lenses.sweep import component_means
-    from tunescope.progress import SILENT
-
     model = load(str(tiny_folder("gpt2", tmp_path)))
     tokens = make_subject(model, model).splits["train"]
     assert len({len(batch.row_ids) for batch in batches(tokens)}) >= 1
+    sites = [Site(name, layer) for layer in range(model.n_layers) for name in ("attn_out", "head_z")]
     with SILENT.task("", 1) as task:
-        means = component_means(model, tokens, task)
-    for layer in range(model.n_layers):
-        expected = naive_mean(model, tokens, Site("attn_out", layer))
-        torch.testing.assert_close(means.attn_out[layer], expected, atol=1e-5, rtol=1e-4)
-        expected = naive_mean(model, tokens, Site("head_z", layer))
-        torch.testing.assert_close(means.z[layer], expected, atol=1e-5, rtol=1e-4)
+        found = statistics(model, tokens, sites, True, task)
+    for site in sites:
+        expected = naive_mean(model, tokens, site)
+        torch.testing.assert_close(found.mean[site], expected, atol=1e-5, rtol=1e-4)
+    at_first = [
+        read(model, [sites[0]], collate(tokens, np.array([i])).inputs())[sites[0]][0, 0]
+        for i in range(len(tokens))
+    ]
+    torch.testing.assert_close(
+        found.by_position[sites[0]][0], torch.stack(at_first).mean(0), atol=1e-5, rtol=1e-4
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from tunescope.models import features, fit_probe, load_trunk
 from tunescope.models.activations import fast_activations
 from tunescope.models.prefix import FromStored, prefix_digests, states_before
 from tunescope.models.store import ActivationStore
+from tunescope.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +292,67 @@ def test_a_batch_of_one_token_has_the_bits_it_has_among_others(folders):
     batch = pack(many, range(len(many)))
     together = states_before(classifier, 2, **batch.inputs())[0].split(batch.lengths.tolist())
     assert torch.equal(alone, together[batch.index.tolist().index(0)])
+
+
+def test_what_is_optional_and_does_not_fit_is_said_and_computed_without_being_kept(folders, tmp_path):
+    classifier = make(folders)
+    tokens = rows(classifier)
+    wanted = features(classifier, tokens)
+    for filling, said in (("optional", 1), ("none", 0)):
+        listening = Listening()
+        small = ActivationStore(tmp_path / filling, 10, progress=listening, filling=filling)
+        assert np.array_equal(features(classifier, tokens, store=small), wanted)
+        assert small.entries() == []
+        assert sum("not kept in the activation store: The activation store needs 1,024 more" in line
+                   for line in listening.lines) == said  # fmt: skip
+    with pytest.raises(RunError, match=r"needs 1,024 more bytes"):
+        features(classifier, tokens, store=ActivationStore(tmp_path / "required", 10))
+
+
+class Listening(Progress):
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_what_is_served_gives_the_same_logits_and_the_deepest_first(folders, store, kind):
+    classifier = make(folders, kind).eval()
+    tokens = rows(classifier)
+    assert store.serve(classifier, tokens) is None
+    wanted = logits_of(classifier, tokens)
+    for fill, depth in ((lambda: store.obtain(classifier, tokens, 2), 2),
+                        (lambda: features(classifier, tokens, store=store), 3)):  # fmt: skip
+        fill()
+        states = store.serve(classifier, tokens)
+        assert states.depth == depth
+        assert np.array_equal(logits_of(classifier, tokens, states=states), wanted)
+    assert store.serve(classifier, replace(tokens, windows=[[ids] for ids in tokens.input_ids])) is None
+    assert ActivationStore(store.folder, number="float16").serve(classifier, tokens) is None
+
+
+def test_trainings_at_the_same_time_fill_an_entry_once(folders, store, monkeypatch):
+    """The second waits for the first, and reads what that wrote."""
+    one, other = make(folders), make(folders)
+    tokens = rows(one)
+    filled, begun = [], threading.Event()
+
+    def slow(*arguments, **named):
+        filled.append(threading.get_ident())
+        begun.set()
+        time.sleep(0.2)
+        return states_before(*arguments, **named)
+
+    monkeypatch.setattr("tunescope.models.store.states_before", slow)
+    first = threading.Thread(target=store.obtain, args=(one, tokens, 2))
+    first.start()
+    assert begun.wait(10)
+    states = ActivationStore(store.folder).obtain(other, tokens, 2)
+    first.join()
+    assert len(filled) == 1
+    assert len(states) == len(tokens)
+    store.evict()
+    assert list(store.folder.parent.iterdir()) == []

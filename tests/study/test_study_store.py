@@ -16,12 +16,12 @@ from tunescope.cli import app
 from tunescope.errors import Interrupted, RunError
 from tunescope.evaluation import predict
 from tunescope.models.store import ActivationStore
-from tunescope.study import fit, measure, run
+from tunescope.study import measure, run
 
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory):
-    return write_reviews(tmp_path_factory.mktemp("stored") / "reviews.csv")
+    return write_reviews(tmp_path_factory.mktemp("stored") / "reviews.csv", rows=90)
 
 
 def raw(reviews, model, *, seeds=(0, 1), **training) -> dict:
@@ -30,7 +30,7 @@ def raw(reviews, model, *, seeds=(0, 1), **training) -> dict:
         {"name": "head", "model": str(model), "method": "head_only"},
     ]
     made = raw_study(reviews, model, arms=arms, audit=False, seeds=list(seeds))
-    made["training"] |= {"num_train_epochs": 1, **training}
+    made["training"] |= {"num_train_epochs": 1, "report_to": "none", **training}
     return made
 
 
@@ -112,38 +112,37 @@ def test_features_and_states_of_a_row_are_computed_once(both):
     assert plain.stored == {None: 4 * rows.height}
 
 
-def test_the_store_is_listed_and_removed_at_the_end(both, reviews, gpt2_folder, tmp_path):
+def test_the_store_is_listed_and_removed_at_the_end(both):
     folder, _, lines = both["with"]
     (line,) = [line for line in lines if "activation store" in line]
     assert re.fullmatch(r"  activation store: 6 entries, \d+\.\d MB, removed \(--keep-store .*/store", line)
     assert not list(folder.glob("*store*")) + list(folder.glob(".store*"))
     assert not any("activation store" in line for line in both["without"][2])
-    said = Listening()
-    study = make_study(raw(reviews, gpt2_folder, seeds=[0]))
-    run(study, tmp_path / "kept", device="cpu", progress=said, keep_store=True)
-    entries = ActivationStore(tmp_path / "kept" / "store").entries()
-    (line,) = [line for line in said.lines if "activation store" in line]
-    assert f"{len(entries)} entries" in line
-    assert "kept" in line
-    # One seed: nobody predicts test rows again, so their states are not stored.
-    assert sorted((one.kind, one.depth) for one in entries) == [("pooled", 2)] * 3 + [("states", 1)] * 2
 
 
-def test_a_resumed_run_does_not_fill_again(reviews, gpt2_folder, tmp_path, monkeypatch):
+def test_a_resumed_run_does_not_fill_again_and_keeps_the_store_on_request(
+    reviews, gpt2_folder, tmp_path, monkeypatch
+):
     study = make_study(raw(reviews, gpt2_folder, seeds=[0]))
     folder = tmp_path / "moods"
     with monkeypatch.context() as patched:
         patched.setattr(measure, "cost", _stop)
         with pytest.raises(Interrupted):
             run(study, folder, device="cpu")
-    entries = ActivationStore(folder / "store").entries()
-    assert sorted(one.kind for one in entries) == ["pooled"] * 3 + ["states"] * 2
+    filled = [("pooled", 2)] * 3 + [("states", 1)] * 2
+    # One seed: nobody predicts test rows again, so their states are not stored.
+    assert sorted((one.kind, one.depth) for one in ActivationStore(folder / "store").entries()) == filled
     for stage in (folder / "stages").glob("train-*"):
         stage.unlink()  # trained again, from what is stored
+    said = Listening()
     with monkeypatch.context() as patched:
         patched.setattr("tunescope.models.store.states_before", lambda *_, **__: pytest.fail("filled again"))
         patched.setattr("tunescope.models.probe.model_batches", lambda *_: pytest.fail("computed again"))
-        run(study, folder, device="cpu")
+        run(study, folder, device="cpu", progress=said, keep_store=True)
+    (line,) = [line for line in said.lines if "activation store" in line]
+    assert re.fullmatch(r"  activation store: 5 entries, \d+\.\d MB, kept: .*/store", line)
+    assert sorted((one.kind, one.depth) for one in ActivationStore(folder / "store").entries()) == filled
+    run(study, folder, device="cpu")  # nothing to do, and without the flag nothing to keep
     assert not (folder / "store").exists()
 
 
@@ -169,14 +168,3 @@ def test_a_budget_that_is_too_small_is_one_sentence_for_the_user(reviews, gpt2_f
     assert "The activation store needs" in answer.stderr
     assert "training.activation_store_bytes" in answer.stderr
     assert "Traceback" not in answer.output
-
-
-def test_auto_goes_on_without_the_store_and_says_so(reviews, gpt2_folder, tmp_path, monkeypatch):
-    made = raw(reviews, gpt2_folder, seeds=[0], activation_store_bytes=1000)
-    said = Listening()
-    made["lenses"] = []
-    folder = run(make_study(made), tmp_path / "run", device="cpu", progress=said)
-    assert any("without the activation store: The activation store needs" in line for line in said.lines)
-    assert (folder / "report.html").is_file()
-    assert fit.STORE == "store"
-    assert not (folder / "store").exists()

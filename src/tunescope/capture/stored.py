@@ -250,43 +250,51 @@ def _pooled_attention(
         AttentionInterface.register(NAME, _attend)
     last, config = classifier.n_layers - 1, classifier.model.config
     module = locate(classifier, Site("attn_pattern", last)).module
-    arguments, named = stored.attention_calls[last]
-    copies, rows = len(hidden) // stored.rows, stored.rows
     normed = norms_of(classifier, last)[0](hidden)
+    fused = classifier.trunk.get_submodule(classifier.family.path("query", last))
+    arguments, named = stored.attention_calls[last]
+    plain = type(fused).__name__ == "Conv1D" and classifier.family.fuses_attention_inputs
+    if plain and named.get("attention_mask") is None and hasattr(module, "scaling"):
+        return _attend_without_keys(classifier, fused, module, normed, place)
+    copies, rows = len(hidden) // stored.rows, stored.rows
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
-        with _queries_of(classifier, place):
-            return module(
-                normed,
-                *(copied(value, copies, rows) for value in arguments),
-                **{key: copied(value, copies, rows) for key, value in named.items()},
-                pooled_place=place,
-            )[0]
+        output: torch.Tensor = module(
+            normed,
+            *(copied(value, copies, rows) for value in arguments),
+            **{key: copied(value, copies, rows) for key, value in named.items()},
+            pooled_place=place,
+        )[0]
+        return output
     finally:
         config._attn_implementation = before
 
 
-@contextlib.contextmanager
-def _queries_of(classifier: Classifier, place: int) -> Iterator[None]:
-    """Compute the fused projection's queries for one token alone; the other tokens' are read by nobody."""
-    family, last, width = classifier.family, classifier.n_layers - 1, classifier.width
-    module = classifier.trunk.get_submodule(family.path("query", last))
-    if type(module).__name__ != "Conv1D" or not family.fuses_attention_inputs:
-        yield
-        return
-    weight, bias = module.weight, module.bias  # [D, 3D], [3D]
-    assert isinstance(weight, torch.Tensor) and isinstance(bias, torch.Tensor)
+def _attend_without_keys(
+    classifier: Classifier, fused: Any, module: Any, normed: torch.Tensor, place: int
+) -> torch.Tensor:
+    """Attend from one token without making keys and values, [R, 1, D]; for a fused projection.
 
-    def project(hidden: torch.Tensor) -> torch.Tensor:
-        out = hidden.new_zeros(*hidden.shape[:2], 3 * width)
-        pairs = torch.addmm(bias[width:], hidden.flatten(0, 1), weight[:, width:])
-        out[..., width:] = pairs.unflatten(0, hidden.shape[:2])
-        out[:, place, :width] = torch.addmm(bias[:width], hidden[:, place], weight[:, :width])
-        return out
-
-    with _instead(module, project):
-        yield
+    With one query q a head, the score of token x is ``x W_K . q = x . (W_K q)``, and what it reads is
+    ``(sum a x) W_V``: two products a row instead of two a token. The keys' bias moves all scores of a head alike, and
+    attention sums to 1, so that the values' bias is added once.
+    """
+    width, heads = classifier.width, classifier.n_heads
+    weight, bias = fused.weight, fused.bias  # [D, 3D], [3D]
+    seen = normed[:, : place + 1] if getattr(module, "is_causal", False) else normed
+    queries = torch.addmm(bias[:width], normed[:, place], weight[:, :width]).unflatten(
+        -1, (heads, -1)
+    )  # [R, H, d]
+    keys, values = (
+        weight[:, part * width : (part + 1) * width].unflatten(-1, (heads, -1)) for part in (1, 2)
+    )
+    probes = torch.einsum("rhd,whd->rhw", queries, keys)  # [R, H, D]
+    pattern = torch.softmax(probes @ seen.transpose(1, 2) * module.scaling, -1)  # [R, H, T]
+    read = torch.einsum("rhw,whd->rhd", pattern @ seen, values).flatten(1) + bias[2 * width :]
+    projection = locate(classifier, Site("attn_out", classifier.n_layers - 1)).module
+    output: torch.Tensor = projection(read.unsqueeze(1))
+    return output
 
 
 def _attend(

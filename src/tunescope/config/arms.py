@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from tunescope.config.scratch import ScratchConfig
 from tunescope.config.strict import NAME_RULE, BaseHead, Name, Pooling, Strict, is_safe_name, no_boolean
 
 HeadKind = Literal["softmax", "sigmoid"]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 TrainShare = Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1)]
 
 
@@ -34,6 +35,9 @@ class ArmConfig(Strict):
     )
     base_head: BaseHead = Field(
         "probe", description="probe, tuned or none: what gives the base model its logits"
+    )
+    note: Note | None = Field(
+        None, description="one sentence that every reader of the arm's results must know, or null"
     )
     training: dict[str, Any] = Field(
         default_factory=dict, description="a mapping of fields of transformers.TrainingArguments"

@@ -28,7 +28,7 @@ from tunescope.config.training import training_fields
 from tunescope.fingerprints import sha256_of_json
 
 UNTRAINED = ("zero_shot",)  # arms of these methods take no part in grids over training fields
-NO_AXES = ("name", "grid", "point", "options", "scratch", "training", "peft")
+NO_AXES = ("name", "note", "grid", "point", "options", "scratch", "training", "peft")
 # Fields of peft's configurations that are lists themselves.
 PEFT_LISTS = frozenset(
     {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save",

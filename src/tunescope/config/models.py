@@ -6,14 +6,15 @@ message about that field and the tooltip in editors that read the JSON schema.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from tunescope.config.arms import ArmConfig
 from tunescope.config.data import DataConfig
 from tunescope.config.expect import CompareConfig, ElsewhereConfig, ExpectRule
-from tunescope.config.strict import NAME_RULE, Count, Name, Seed, Strict, is_safe_name
+from tunescope.config.fitting import label_text
+from tunescope.config.strict import NAME_RULE, Count, Name, Positive, Seed, Strict, is_safe_name
 
 
 class LensConfig(Strict):
@@ -60,6 +61,11 @@ class StudyConfig(Strict):
         default_factory=lambda: CompareConfig.model_validate({}),
         description="a mapping that says how arms are compared",
     )
+    prior: Literal["uniform", "estimate"] | dict[Name, Positive] | None = Field(
+        None,
+        description="the classes' shares that test logits are corrected to: uniform, estimate (from test logits, "
+        "labels unread), a mapping from every label to a share above 0, or null",
+    )
     audit: bool = Field(True, description="true or false: whether the data is audited")
     elsewhere: ElsewhereConfig | None = Field(
         None, description="a mapping with text and data: where else the arms are looked at, or null"
@@ -74,6 +80,11 @@ class StudyConfig(Strict):
         if not is_safe_name(value):
             raise ValueError("it cannot be a folder's name everywhere")
         return value
+
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _labels_are_text(cls, value: Any) -> Any:
+        return {label_text(key): share for key, share in value.items()} if isinstance(value, dict) else value
 
     @field_validator("seeds")
     @classmethod

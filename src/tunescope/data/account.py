@@ -54,9 +54,15 @@ def notes_on(
                 notes.append(f"{_counted(count, word)} in both {first} and {second}, as given.")
     if found["repeats"]:
         count = found["repeats"]
-        notes.append(f"{count:,} row{'s repeat' if count > 1 else ' repeats'} an earlier text.")
+        said = f"{count:,} row{'s repeat' if count > 1 else ' repeats'} an earlier text"
+        notes.append(
+            f"{said} in the source, counted over all splits before rows were left out as repeats or drawn."
+        )
     if found["label_conflicts"]:
-        notes.append(f"{_counted(found['label_conflicts'], 'text')} under more than one label.")
+        conflicts = _counted(found["label_conflicts"], "text")
+        notes.append(
+            f"{conflicts} under more than one label in the source, counted over all splits before rows were left out as repeats or drawn."
+        )
     if made is not None:
         parts = [f"{name} ({share:.0%})" for name, share in made["shares"].items()]
         if "fold" in made:

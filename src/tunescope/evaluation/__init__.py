@@ -15,6 +15,7 @@ from tunescope.evaluation.metrics import (
 )
 from tunescope.evaluation.predict import logits_of, predict, probabilities_of
 from tunescope.evaluation.prior import PriorEstimate, correct_prior, estimate_prior
+from tunescope.evaluation.prior_shift import PriorRows, effective_prior, prior_shift
 from tunescope.evaluation.slices import (
     SliceOptions,
     length_bins,
@@ -29,6 +30,7 @@ __all__ = [
     "ComparisonOptions",
     "MetricOptions",
     "PriorEstimate",
+    "PriorRows",
     "Scored",
     "SliceOptions",
     "Threshold",
@@ -38,6 +40,7 @@ __all__ = [
     "compare_published",
     "confusion_matrix",
     "correct_prior",
+    "effective_prior",
     "estimate_prior",
     "expected_calibration_error",
     "fairness_metrics",
@@ -48,6 +51,7 @@ __all__ = [
     "measure_slices",
     "metrics_from_confusion",
     "predict",
+    "prior_shift",
     "probabilities_of",
     "reliability_curve",
     "slice_metrics",

@@ -14,16 +14,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
+from tunescope.lenses import bow_tie
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier
+from tunescope.stats.biased_cka import BiasedCKA
 from tunescope.stats.hsic import BlockHSIC
 from tunescope.stats.results import Finding, result_table
 from tunescope.stats.states import Moments
 
 Variant = Literal["raw", "standardised", "without_outliers"]
-METRICS: dict[Variant, str] = {
+METRICS: dict[str, str] = {
     "raw": "cka", "standardised": "cka_standardised", "without_outliers": "cka_without_outliers",
+    "biased": "cka_biased",
 }  # fmt: skip
 WHAT = (
     "Unbiased linear CKA between the pooled states of all layers, within the base, within the tuned model and base "
@@ -46,6 +49,9 @@ class CKAOptions(BaseModel):
     )
     outliers: int = Field(
         3, ge=1, description="dimensions of greatest variance that without_outliers takes out: 1 or more"
+    )
+    biased: bool = Field(
+        False, description="the biased CKA of published studies as well; keeps the features of all rows"
     )
 
 
@@ -83,7 +89,7 @@ class CKALens(ReadingLens):
             for site in self.sites(model)
         ]
         names = [f"{which}:{site}" for which, site in self.keys]
-        self.states = {
+        self.states: dict[str, BlockHSIC | BiasedCKA] = {
             variant: BlockHSIC(
                 names,
                 rows,
@@ -93,6 +99,8 @@ class CKALens(ReadingLens):
             )
             for variant in options.variants
         }
+        if options.biased:
+            self.states["biased"] = BiasedCKA(names, rows, subject.sampling_seed)
 
     def before(self) -> ReadingLens | None:
         """Ask for the deviations of all rows, unless CKA is only wanted as it is."""
@@ -110,8 +118,8 @@ class CKALens(ReadingLens):
         for variant, state in self.states.items():
             state.update(view.ranks, {name: self._varied(pooled, name, variant)})
 
-    def _varied(self, pooled: np.ndarray, name: str, variant: Variant) -> np.ndarray:
-        if variant == "raw":
+    def _varied(self, pooled: np.ndarray, name: str, variant: str) -> np.ndarray:
+        if variant in ("raw", "biased"):
             return pooled
         moments = self.deviations.moments[name]
         deviation = moments.standard_deviation(ddof=0)
@@ -121,11 +129,14 @@ class CKALens(ReadingLens):
         return pooled[:, np.sort(order[min(self.options.outliers, len(order) - 1) :])]
 
     def table(self) -> pl.DataFrame:
-        """Return one row per variant and pair of sites with value, interval and the value for shuffled rows."""
-        records = [record for variant in self.options.variants for record in self._records(variant)]
+        """Return one row per variant and pair of sites with value, interval and the value for shuffled rows.
+
+        After each variant's cells come its bow-ties; see :mod:`tunescope.stats.halves`.
+        """
+        records = [record for variant in self.states for record in self._records(variant)]
         return result_table(records)
 
-    def _records(self, variant: Variant) -> list[dict[str, Any]]:
+    def _records(self, variant: str) -> list[dict[str, Any]]:
         matrix = self.states[variant].matrix()
         by_name = {f"{which}:{site}": (which, site) for which, site in self.keys}
         records: list[dict[str, Any]] = []
@@ -141,7 +152,9 @@ class CKALens(ReadingLens):
                 "value": entry["value"], "low": entry["low"], "high": entry["high"], "n": entry["n"],
                 "control": entry["control"], "method": entry["method"], "note": entry["note"],
             })  # fmt: skip
-        return records
+        about = {"arm": self.subject.arm, "seed": self.subject.seed, "similarity": METRICS[variant]}
+        layers = min(self.subject.base.n_layers, self.subject.tuned.n_layers)
+        return [*records, *bow_tie.bow_tie_records(matrix, layers, about)]
 
 
 def depth(site: Site, model: Classifier) -> int:
@@ -152,13 +165,12 @@ def depth(site: Site, model: Classifier) -> int:
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
-    """Say where tuning changed representations most, unless it left the trunk alone."""
+    """Say where tuning changed representations most, and what it did to the bow-tie; nothing for an equal trunk."""
     if subject.same_trunk:
         return []
-    same = table.filter(
-        (pl.col("arm") == subject.arm)
-        & pl.col("seed").eq_missing(pl.lit(subject.seed))
-        & (pl.col("model") == "base_tuned")
+    own = table.filter((pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed)))
+    same = own.filter(
+        (pl.col("model") == "base_tuned")
         & (pl.col("metric") == "cka")
         & (pl.col("layer") == pl.col("layer_other"))
         & (pl.col("site") == pl.col("site_other"))
@@ -181,7 +193,8 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
             high=least["high"], n=least["n"], test="delete-a-group jackknife",
             control=f"rows shuffled: {least['control'] or 0:.3f}", rows=f"{least['n']} rows",
             verdict="task not learned" if subject.learned is False else ("found" if changed else "undecided"),
-        )
+        ),
+        *bow_tie.findings(own, subject),
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.errors import LensError
-from tunescope.lenses.head_input import HeadInput, read_head_input
+from tunescope.lenses.head_input import HeadInput, read_head_inputs
 from tunescope.lenses.subject import LensRows, Subject, Which
 from tunescope.stats.dimension_curves import Linear, logit_shares, refit_curve, removal_curve
 from tunescope.stats.intervals import Interval, wilson
@@ -84,11 +84,11 @@ def run(subject: Subject, options: DimensionOptions) -> tuple[pl.DataFrame, None
     if missing:
         raise LensError(f"No train row of class {subject.tuned.labels.names[missing[0]]!r} was drawn.")
     records: list[Record] = []
-    for which, model in subject.models_with_logits():
-        side = Side(
-            which, read_head_input(model, train, subject.progress), train.labels,
-            read_head_input(model, rows, subject.progress), rows.labels, classes,
-        )  # fmt: skip
+    models = subject.models_with_logits()
+    both = [model for _, model in models]
+    on_train, on_rows = (read_head_inputs(both, own, subject.progress) for own in (train, rows))
+    for (which, _), fitted, scored in zip(models, on_train, on_rows, strict=True):
+        side = Side(which, fitted, train.labels, scored, rows.labels, classes)
         generator = np.random.default_rng(subject.sampling_seed)
         about = {
             "arm": subject.arm, "seed": subject.seed, "model": which, "site": "head_input", "n": len(rows),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from tunescope.data.batches import batches
+from tunescope.capture.shared import going_on_from, keeping, shared_depth
+from tunescope.data.batches import Batch, batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.models.classifier import Classifier
@@ -40,28 +43,64 @@ def read_head_input(classifier: Classifier, tokens: Tokens, progress: Progress =
     Raises:
         LensError: The head does not end in a linear layer, or rows are cut into several windows.
     """
-    layer, head = _last_linear(classifier)
-    values = np.empty((len(tokens), layer.in_features))
-    logits = np.empty((len(tokens), len(classifier.labels)))
-    caught: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    try:
-        with torch.inference_mode(), progress.task("reading the head's input", len(tokens), "rows") as task:
-            for batch in batches(tokens):
-                caught.clear()
-                given = batch.to(classifier.device).inputs()
-                if "row_of" in given:
-                    raise LensError("Rows of several windows have no one vector at the head's input.")
-                logits[batch.index] = classifier(**given).double().cpu().numpy()
-                found = caught[-1].reshape(len(batch), -1, layer.in_features)[:, 0]
-                values[batch.index] = found.double().cpu().numpy()
-                task.advance(len(batch))
-    finally:
-        handle.remove()
-    gap = float(np.abs(head.logits(values) - logits).max()) if len(tokens) else 0.0
-    if gap > TOLERANCE * max(1.0, float(np.abs(logits).max(initial=0.0))):
-        raise LensError(f"The head is not linear in what its last layer reads: logits differ by {gap:.2g}.")
-    return HeadInput(values, logits, head)
+    return read_head_inputs([classifier], tokens, progress)[0]
+
+
+def read_head_inputs(
+    models: Sequence[Classifier], tokens: Tokens, progress: Progress = SILENT
+) -> list[HeadInput]:
+    """Do what :func:`read_head_input` does for a model, or for a base and what was tuned from it.
+
+    Blocks that tuning left alone are run once; see :mod:`tunescope.capture.shared`.
+
+    Raises:
+        LensError: A head does not end in a linear layer, or rows are cut into several windows.
+    """
+    readers = [_HeadReader(model, len(tokens)) for model in models]
+    depth = shared_depth(models[0], models[1]) if len(models) == 2 else 0
+    count = len(tokens) * len(models)
+    with torch.inference_mode(), progress.task("reading the head's input", count, "rows") as task:
+        for batch in batches(tokens):
+            with contextlib.ExitStack() as stack:
+                kept = stack.enter_context(keeping(models[0], depth)) if depth else []
+                readers[0].read(batch)
+                if kept:
+                    stack.enter_context(going_on_from(models[1], depth, kept[-1]))
+                for reader in readers[1:]:
+                    reader.read(batch)
+            task.advance(len(batch) * len(models))
+    return [reader.found() for reader in readers]
+
+
+class _HeadReader:
+    """Collects one model's inputs of the last linear layer, batch by batch."""
+
+    def __init__(self, classifier: Classifier, rows: int) -> None:
+        self.classifier = classifier
+        self.layer, self.head = _last_linear(classifier)
+        self.values = np.empty((rows, self.layer.in_features))
+        self.logits = np.empty((rows, len(classifier.labels)))
+
+    def read(self, batch: Batch) -> None:
+        given = batch.to(self.classifier.device).inputs()
+        if "row_of" in given:
+            raise LensError("Rows of several windows have no one vector at the head's input.")
+        caught: list[torch.Tensor] = []
+        handle = self.layer.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+        try:
+            self.logits[batch.index] = self.classifier(**given).double().cpu().numpy()
+        finally:
+            handle.remove()
+        found = caught[-1].reshape(len(batch), -1, self.layer.in_features)[:, 0]
+        self.values[batch.index] = found.double().cpu().numpy()
+
+    def found(self) -> HeadInput:
+        gap = float(np.abs(self.head.logits(self.values) - self.logits).max()) if len(self.values) else 0.0
+        if gap > TOLERANCE * max(1.0, float(np.abs(self.logits).max(initial=0.0))):
+            raise LensError(
+                f"The head is not linear in what its last layer reads: logits differ by {gap:.2g}."
+            )
+        return HeadInput(self.values, self.logits, self.head)
 
 
 def _last_linear(classifier: Classifier) -> tuple[nn.Linear, Linear]:

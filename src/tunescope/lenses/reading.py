@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from tunescope.capture.hooks import reading
-from tunescope.capture.sites import Site
+from tunescope.capture.hooks import eager_attention, reading
+from tunescope.capture.shared import decided_before, going_on_from, keeping, shared_depth
+from tunescope.capture.sites import Reader, Site
 from tunescope.data.batches import Batch, batches
 from tunescope.data.packed import PackedBatch, packed_batches
 from tunescope.data.tokens import Tokens
 from tunescope.lenses.subject import Subject, Which
 from tunescope.models.classifier import Classifier
 from tunescope.models.packed import Layout, packing_problem, padded_again
+from tunescope.progress import Task
 
 WINDOW = 256  # batches are formed inside windows of rows, so that states keyed by rank stay small
 
@@ -68,10 +71,19 @@ class ReadingLens(ABC):
 
 
 def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -> None:
-    """Show every lens the base and then the tuned model on the same batches."""
+    """Show every lens the base and the tuned model on the same batches.
+
+    Where tuning left the first blocks as they were, they are run once: what they give is shown as the base's and as
+    the tuned model's, batch by batch, and the tuned model goes on from there. Else the whole base comes first.
+    """
     models: list[tuple[Which, Classifier]] = [("base", subject.base), ("tuned", subject.tuned)]
     total = len(tokens) * len(models)
+    depth = shared_depth(subject.base, subject.tuned)
+    same_sites = all(set(lens.sites(subject.base)) == set(lens.sites(subject.tuned)) for lens in lenses)
     with subject.progress.task(f"{subject.arm}: reading activations", total, "rows") as task:
+        if depth and same_sites:
+            _read_both(subject, depth, tokens, lenses, task)
+            return
         for which, model in models:
             read_model(which, model, tokens, lenses, task)
 
@@ -80,33 +92,76 @@ def read_model(
     which: Which, model: Classifier, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task
 ) -> None:
     """Show every lens one model, batch by batch, and report each batch to ``task``."""
-    wanted = {lens: set(lens.sites(model)) for lens in lenses}
-    sites = sorted(set().union(*wanted.values()), key=str)
+    sites = _sites(model, lenses)
     for batch in _batches(model, tokens, sites):
-        moved = batch.to(model.device)
-        mask, layout = _mask(moved)
+        shown = _Shown.of(batch.to(model.device))
+        with torch.inference_mode(), reading(model, sites, shown.receiver(which, model, lenses)):
+            model(**shown.batch.inputs())
+        task.advance(len(batch.row_ids))
 
-        def receive(site: Site, value: torch.Tensor, batch: Batch | PackedBatch = moved,
-                    mask: torch.Tensor = mask, layout: Layout | None = layout) -> None:  # fmt: skip
-            if layout is not None and site.name not in ("pooled", "logits"):
-                value = padded_again(value, layout)
-            view = View(
-                which,
-                model,
-                site,
-                value,
-                mask,
-                batch.index,
-                batch.row_ids,
-                batch.labels,
-            )
-            for lens in lenses:
-                if site in wanted[lens]:
+
+def _read_both(
+    subject: Subject, depth: int, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task
+) -> None:
+    """Show every lens both models, the blocks before ``depth`` computed once."""
+    base, tuned = subject.base, subject.tuned
+    sites = _sites(base, lenses)
+    late = [site for site in sites if not decided_before(site, depth)]
+    for batch in _batches(base, tokens, sites):
+        shown = _Shown.of(batch.to(base.device))
+        as_base, as_tuned = (
+            shown.receiver("base", base, lenses),
+            shown.receiver("tuned", tuned, lenses),
+        )
+
+        def receive(
+            site: Site, value: torch.Tensor, first: Reader = as_base, second: Reader = as_tuned
+        ) -> None:
+            first(site, value)
+            if decided_before(site, depth):
+                second(site, value)
+
+        with torch.inference_mode(), contextlib.ExitStack() as stack:
+            with reading(base, sites, receive), keeping(base, depth) as kept:
+                base(**shown.batch.inputs())
+            if any(site.name == "attn_pattern" for site in sites):  # one form of attention in all blocks
+                stack.enter_context(eager_attention(tuned))
+            stack.enter_context(reading(tuned, late, as_tuned))
+            stack.enter_context(going_on_from(tuned, depth, kept[-1]))
+            tuned(**shown.batch.inputs())
+        task.advance(2 * len(batch.row_ids))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One batch whose activations are handed to lenses; ``layout`` is None where it has padding."""
+
+    batch: Batch | PackedBatch
+    mask: torch.Tensor
+    layout: Layout | None
+
+    @classmethod
+    def of(cls, batch: Batch | PackedBatch) -> _Shown:
+        return cls(batch, *_mask(batch))
+
+    def receiver(self, which: Which, model: Classifier, lenses: Sequence[ReadingLens]) -> Reader:
+        """Return what hands one model's activations to the lenses that want them."""
+        wanted = [(lens, set(lens.sites(model))) for lens in lenses]
+        batch = self.batch
+
+        def receive(site: Site, value: torch.Tensor) -> None:
+            if self.layout is not None and site.name not in ("pooled", "logits"):
+                value = padded_again(value, self.layout)
+            view = View(which, model, site, value, self.mask, batch.index, batch.row_ids, batch.labels)
+            for lens, own in wanted:
+                if site in own:
                     lens.update(view)
 
-        with torch.inference_mode(), reading(model, sites, receive):
-            model(**moved.inputs())
-        task.advance(len(batch.row_ids))
+        return receive
+
+
+def _sites(model: Classifier, lenses: Sequence[ReadingLens]) -> list[Site]:
+    return sorted({site for lens in lenses for site in lens.sites(model)}, key=str)
 
 
 def _batches(model: Classifier, tokens: Tokens, sites: Sequence[Site]) -> Iterator[Batch | PackedBatch]:

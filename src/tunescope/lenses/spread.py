@@ -64,7 +64,7 @@ class SpreadLens(ReadingLens):
     def table(self) -> pl.DataFrame:
         """Return per model and site four numbers a dimension and five for the cloud, then base against tuned."""
         records: list[dict[str, Any]] = []
-        for (which, site), moments in self.moments.items():
+        for (which, site), moments in sorted(self.moments.items(), key=lambda one: one[0][0]):
             model = self.subject.base if which == "base" else self.subject.tuned
             about = {
                 "arm": self.subject.arm, "seed": self.subject.seed, "model": which, "site": site.name,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +47,7 @@ class Subject:
         notes: What the reader of every result must know.
         identical: Base and tuned are one checkpoint, head included: there is no change to find.
         planted: Folder of a generated corpus whose truth is known; None for real data.
+        texts: ``row_id`` and ``text`` of the rows, for lenses that rewrite them; None where they are not known.
     """
 
     arm: str
@@ -60,6 +62,7 @@ class Subject:
     notes: list[str] = field(default_factory=list)
     identical: bool = False
     planted: Path | None = None
+    texts: pl.DataFrame | None = None
 
     def model(self, which: Which) -> Classifier:
         """Return the model before (``base``) or after (``tuned``) tuning."""

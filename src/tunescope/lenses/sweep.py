@@ -1,102 +1,43 @@
-"""The exact sweep under the ablation lens: every head and sublayer of a model, one batch after another.
+"""The exact sweep under the ablation lens: every change of a model, one batch of rows after another.
 
-A variant is one change in one block. The blocks before it are not run again: each batch is traced once, and all
-variants of a block ride together from its stored residual stream.
+Each batch of rows of equal length is run once and stored (:mod:`tunescope.capture.stored`). A change starts at the
+block that it is in, from stored values; the changes that start in one block ride together in one pass through the
+blocks after it. Nothing is padded, so that the results of a row do not depend on its batch mates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from tunescope.capture.hooks import reading
-from tunescope.capture.partial import Trace, run_from, trace
-from tunescope.capture.sites import Site, head_weights, locate
-from tunescope.data.batches import batches
+from tunescope.capture.sites import Site, locate
+from tunescope.capture.stored import (
+    StoredPass,
+    after_attention,
+    after_mlp,
+    logits_of,
+    pooled_place,
+    run_blocks,
+    run_mlp,
+    store,
+)
+from tunescope.data.batches import Batch, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.models.classifier import Classifier, right_padded
+from tunescope.lenses.components import Part, Variant, neurons_of
+from tunescope.lenses.replacement import Donors, Replacer, Statistics, stored_site
+from tunescope.models.activations import fast_activations
+from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
-from tunescope.stats.states import Moments
 
-EditKind = Literal["zero", "mean"]
-Control = Literal["none", "random", "no_op"]
-
-# A batch of a sweep is few rows of nearly equal length times many variants: no padding to compute, same bulk.
-ROWS_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One change in one block.
-
-    Attributes:
-        layer: The block.
-        site: ``head_out``, ``attn_out`` or ``mlp_out``.
-        head: The head, for ``head_out``.
-        edit: What replaces the component: zero, or its mean over real tokens of the reference rows.
-        control: ``none`` is the effect itself; ``random`` subtracts a random direction of the norm that the edit
-            would have removed at each token; ``no_op`` changes nothing.
-    """
-
-    layer: int
-    site: str
-    head: int | None
-    edit: EditKind
-    control: Control = "none"
-
-
-@dataclass(frozen=True)
-class Means:
-    """Means over real tokens, per layer: ``z`` [L, H, D/H], ``attn_out`` and ``mlp_out`` [L, D]."""
-
-    z: torch.Tensor
-    attn_out: torch.Tensor
-    mlp_out: torch.Tensor
-
-
-def variants(model: Classifier, edits: Sequence[EditKind], random: bool) -> list[Variant]:
-    """List every head and sublayer with every edit, its random control (for the first edit) and one no-op a block."""
-    found = []
-    for layer in range(model.n_layers):
-        components: list[tuple[str, int | None]] = [("head_out", head) for head in range(model.n_heads)]
-        components += [("attn_out", None), ("mlp_out", None)]
-        for site, head in components:
-            found += [Variant(layer, site, head, edit) for edit in edits]
-            if random:
-                found.append(Variant(layer, site, head, edits[0], "random"))
-        found.append(Variant(layer, "mlp_out", None, edits[0], "no_op"))
-    return found
-
-
-def component_means(model: Classifier, reference: Tokens, task: Task) -> Means:
-    """Average heads and sublayers over the real tokens of reference rows, in one pass and in float64."""
-    sites = [
-        Site(name, layer) for layer in range(model.n_layers) for name in ("head_z", "attn_out", "mlp_out")
-    ]
-    states = {site: Moments(model.width) for site in sites}
-    for batch in batches(reference):
-        moved = batch.to(model.device)
-        mask = right_padded(moved.input_ids, moved.attention_mask)[1].bool()
-
-        def receive(site: Site, value: torch.Tensor, mask: torch.Tensor = mask) -> None:
-            flat = value.flatten(2) if site.name == "head_z" else value
-            states[site].update(flat[mask])
-
-        with torch.inference_mode(), reading(model, sites, receive):
-            model(**moved.inputs())
-        task.advance(len(batch.row_ids))
-
-    def stack(name: str) -> torch.Tensor:
-        rows = [torch.as_tensor(states[Site(name, layer)].mean) for layer in range(model.n_layers)]
-        return torch.stack(rows).to(model.device, torch.float32)
-
-    return Means(stack("head_z").unflatten(-1, (model.n_heads, -1)), stack("attn_out"), stack("mlp_out"))
+STORED_BYTES = 2**28  # what one batch's stored values may take
+VALUES_STORED = 6  # tensors of the stream's width that are stored a layer
 
 
 @dataclass(frozen=True)
@@ -104,110 +45,276 @@ class Sweep:
     """A sweep that is ready to run.
 
     Attributes:
-        model: The classifier.
-        variants: What to change, grouped by layer.
-        means: Replacement values of the mean edit.
-        seed: Seeds the random directions.
-        tokens_at_once: Padded tokens in one forward pass over stacked variants; bounds the memory.
+        model: The classifier, in evaluation mode.
+        variants: What to change.
+        statistics: Replacement values of the edits that need them.
+        seed: Seeds the random directions, noise and donors.
+        tokens_at_once: Tokens in one pass over stacked variants; bounds the memory.
+        donors: Rows to resample from; needed by the resampling edits alone.
+        directions: Orthonormal directions by name, [K, D].
     """
 
     model: Classifier
     variants: Sequence[Variant]
-    means: Means
+    statistics: Statistics
     seed: int
-    tokens_at_once: int = 8192
+    tokens_at_once: int = 1024
+    donors: Tokens | None = None
+    directions: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def run(self, tokens: Tokens, task: Task) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """Yield, batch by batch: row positions [B], clean logits [B, C], logits of every variant [V, B, C].
 
         Raises:
-            LensError: The model gives logits that are not finite.
+            LensError: An activation or a logit is not finite; the layer and the row are named.
         """
-        directions = self._directions()
-        layers = {
-            layer: [i for i, v in enumerate(self.variants) if v.layer == layer]
-            for layer in range(self.model.n_layers)
-        }
-        for batch in batches(tokens, max_rows=ROWS_AT_ONCE):
-            stored = trace(self.model, batch.to(self.model.device).inputs())
-            if not bool(torch.isfinite(stored.logits).all()):
-                bad = int((~torch.isfinite(stored.logits)).any(1).nonzero()[0])
-                raise LensError(f"The model gives logits that are not finite for row {batch.row_ids[bad]}.")
-            out = stored.logits.new_empty(len(self.variants), *stored.logits.shape)
-            for layer, members in layers.items():
-                for chunk in _chunks(members, self.tokens_at_once // max(1, stored.attention_mask.numel())):
-                    chosen = [self.variants[i] for i in chunk]
-                    out[chunk] = self._variants(stored, layer, chosen, directions[chunk])
-                task.advance(len(batch.row_ids) / self.model.n_layers)
-            yield batch.index, stored.logits.cpu(), out.cpu()
+        drawn = self._random()
+        starts: dict[int, list[int]] = {}
+        for index, variant in enumerate(self.variants):
+            starts.setdefault(variant.start, []).append(index)
+        neurons = _reads_neurons(self.variants)
+        for batch in equal_length_batches(tokens, self._most_tokens()):
+            with torch.inference_mode(), fast_activations(self.model.model):
+                stored = store(self.model, batch.to(self.model.device).inputs(), neurons)
+                _require_finite(stored, batch.row_ids)
+                replacer = self._replacer(tokens, batch, stored, neurons)
+                out = stored.logits.new_empty(len(self.variants), *stored.logits.shape)
+                size = max(1, self.tokens_at_once // stored.trace.attention_mask.numel())
+                for members in starts.values():
+                    for first in range(0, len(members), size):
+                        chunk = members[first : first + size]
+                        chosen = [self.variants[index] for index in chunk]
+                        out[chunk] = _Stack(self.model, stored, replacer, chosen, drawn[chunk]).logits()
+                    task.advance(len(batch.row_ids) * len(members) / len(self.variants))
+                _require_finite_logits(out, self.variants, batch.row_ids)
+                result = stored.logits.cpu(), out.cpu()
+            yield batch.index, *result
 
-    def _directions(self) -> torch.Tensor:
+    def _most_tokens(self) -> int:
+        room = STORED_BYTES // (4 * stored_width(self.model, self.variants))
+        return max(1, min(self.tokens_at_once, room))
+
+    def _random(self) -> torch.Tensor:
         """Draw one random unit vector a variant, [V, D]."""
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(len(self.variants), self.model.width, generator=generator)
         return (drawn / drawn.norm(dim=1, keepdim=True)).to(self.model.device)
 
-    def _variants(
-        self, stored: Trace, layer: int, chosen: Sequence[Variant], directions: torch.Tensor
-    ) -> torch.Tensor:
-        attention = locate(self.model, Site("attn_out", layer)).module
-        mlp = locate(self.model, Site("mlp_out", layer)).module
-        change = _BlockChange(self, layer, chosen, directions)
-        handles = [
-            attention.register_forward_hook(change.attention),
-            mlp.register_forward_hook(change.mlp),
-        ]
-        try:
-            logits = run_from(self.model, stored, layer, copies=len(chosen))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return logits.unflatten(0, (len(chosen), -1))
+    def _replacer(self, tokens: Tokens, batch: Batch, stored: StoredPass, neurons: bool) -> Replacer:
+        made = Replacer(self.model, self.statistics, batch.row_ids, stored.length, self.seed,
+                        directions=dict(self.directions))  # fmt: skip
+        for edit in dict.fromkeys(variant.edit for variant in self.variants):
+            if edit in ("resample", "resample_other_class"):
+                if self.donors is None:
+                    raise LensError("Resampling needs reference rows to resample from; none were given.")
+                donors, other = Donors(self.donors, self.seed), edit == "resample_other_class"
+                made.lent[edit] = donors.values(self.model, tokens, batch.index, other, neurons)
+        return made
 
 
-@dataclass(frozen=True)
-class _BlockChange:
-    """The hooks that change each copy of a stacked batch in its own way."""
+def _reads_neurons(variants: Sequence[Variant]) -> bool:
+    return any(part.site.name == "mlp_neurons" for variant in variants for part in variant.parts)
 
-    sweep: Sweep
-    layer: int
+
+def stored_width(model: Classifier, variants: Sequence[Variant]) -> int:
+    """Return how many numbers a clean pass stores per token for a sweep."""
+    width = VALUES_STORED * model.width + (neurons_of(model, 0) if _reads_neurons(variants) else 0)
+    return model.n_layers * width
+
+
+def equal_length_batches(tokens: Tokens, max_tokens: int) -> Iterator[Batch]:
+    """Yield every row once in batches of rows of one length, the longest first; a longer row is alone."""
+    lengths = np.array([len(ids) for ids in tokens.input_ids])
+    order = np.argsort(-lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        length = int(lengths[order[first]])
+        same = order[first : first + max(1, max_tokens // max(1, length))]
+        same = same[lengths[same] == length]
+        yield collate(tokens, same)
+        first += len(same)
+
+
+def _require_finite(stored: StoredPass, row_ids: Sequence[str]) -> None:
+    if bool(torch.isfinite(stored.logits).all()):
+        return
+    for layer, value in enumerate(stored.values["resid_post"]):
+        bad = (~torch.isfinite(value)).flatten(1).any(1)
+        if bool(bad.any()):
+            raise LensError(
+                f"The residual stream behind block {layer} is not finite for row {row_ids[int(bad.nonzero()[0])]}."
+            )
+    bad = (~torch.isfinite(stored.logits)).any(1)
+    raise LensError(f"The model gives logits that are not finite for row {row_ids[int(bad.nonzero()[0])]}.")
+
+
+def _require_finite_logits(out: torch.Tensor, variants: Sequence[Variant], row_ids: Sequence[str]) -> None:
+    bad = (~torch.isfinite(out)).any(-1)
+    if bool(bad.any()):
+        variant, row = (int(number) for number in bad.nonzero()[0])
+        one = variants[variant]
+        raise LensError(
+            f"Row {row_ids[row]}: with {one.name} changed ({one.edit}) the logits are not finite."
+        )
+
+
+@dataclass
+class _Stack:
+    """Variants that start in one block, as copies along the batch axis: copy v of row b is at v * B + b."""
+
+    model: Classifier
+    stored: StoredPass
+    replacer: Replacer
     chosen: Sequence[Variant]
-    directions: torch.Tensor
+    random: torch.Tensor
 
-    def attention(self, _module: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        model, means = self.sweep.model, self.sweep.means
-        out = output.unflatten(0, (len(self.chosen), -1)).clone()  # [V, B, T, D]
-        z = (
-            arguments[0].unflatten(0, (len(self.chosen), -1)).unflatten(-1, (model.n_heads, -1))
-        )  # [V, B, T, H, D/H]
-        weights = head_weights(model, self.layer)
+    def logits(self) -> torch.Tensor:
+        """Return the logits of every variant, [V, B, C]."""
+        start, last = self.chosen[0].start, self.model.n_layers - 1
+        place = pooled_place(self.model, self.stored.length)
+        short = start == last and place is not None
+        places = torch.arange(self.stored.length, device=self.stored.logits.device)
+        self.places = places[place : place + 1] if short and place is not None else places
+        hidden = self._after_start(start)
+        later = sorted({part.layer for one in self.chosen for part in one.parts if part.layer > start})
+        with contextlib.ExitStack() as stack:
+            for layer in later:
+                for handle in self._hooks(layer):
+                    stack.callback(handle.remove)
+            if not short:
+                hidden = run_blocks(self.model, self.stored, start + 1, hidden, later)
+            return logits_of(self.model, hidden).unflatten(0, (len(self.chosen), -1))
+
+    def _after_start(self, start: int) -> torch.Tensor:
+        """Return the stream behind the block in which the variants start, [V * B, P, D]."""
+        if start < 0:
+            return self._moved(Site("embeddings"), self._clean(Site("embeddings")), range(len(self.chosen)))
+        kinds: dict[str, list[int]] = {"resid_post": [], "mlp_out": [], "attn_out": []}
         for index, variant in enumerate(self.chosen):
-            if variant.control == "no_op" or variant.site == "mlp_out":
-                continue
-            if variant.site == "head_out":
-                head = variant.head or 0
-                kept = means.z[self.layer, head] if variant.edit == "mean" else 0.0
-                removed = (z[index, :, :, head] - kept) @ weights[head]
-            else:
-                removed = out[index] - (means.attn_out[self.layer] if variant.edit == "mean" else 0.0)
-            out[index] -= self._removed(index, removed)
+            names = {part.site.name for part in variant.parts if part.layer == start}
+            attention, mlp = names & {"head_out", "attn_out"}, names & {"mlp_neurons", "mlp_out"}
+            kinds["attn_out" if attention else "mlp_out" if mlp else "resid_post"].append(index)
+        made: dict[int, torch.Tensor] = {}
+        for kind, members in kinds.items():
+            if members:
+                value = getattr(self, f"_from_{kind}")(start, members).unflatten(0, (len(members), -1))
+                made |= dict(zip(members, value, strict=True))
+        return torch.cat([made[index] for index in range(len(self.chosen))])
+
+    def _from_resid_post(self, layer: int, members: Sequence[int]) -> torch.Tensor:
+        site = Site("resid_post", layer)
+        return self._moved(site, self._clean(site), members)
+
+    def _from_mlp_out(self, layer: int, members: Sequence[int]) -> torch.Tensor:
+        middle = self._clean(Site("resid_mid", layer)).repeat(len(members), 1, 1)
+        value = self._sublayer(("mlp_out", "mlp_neurons"), layer, members)
+        after = after_mlp(self.model, layer, middle, value)
+        return self._behind(layer, after, members)
+
+    def _from_attn_out(self, layer: int, members: Sequence[int]) -> torch.Tensor:
+        before = self._clean(Site("resid_pre", layer)).repeat(len(members), 1, 1)
+        attention = self._sublayer(("attn_out", "head_out"), layer, members)
+        chosen = [self.chosen[index] for index in members]
+        both = [
+            index for index, one in enumerate(chosen)
+            if any(part.layer == layer and part.site.name in ("mlp_out", "mlp_neurons") for part in one.parts)
+        ]  # fmt: skip
+        if both and all(
+            Part(Site("mlp_out", layer)) in chosen[index].parts and chosen[index].edit != "noise" and
+            chosen[index].control == "none" for index in both
+        ) and len(both) == len(chosen):  # fmt: skip
+            # What replaces the MLP's output does not depend on its input, so the MLP is not run.
+            middle = after_attention(self.model, layer, before, attention)
+            value = self._sublayer(("mlp_out",), layer, members)
+            return self._behind(layer, after_mlp(self.model, layer, middle, value), members)
+        handle = self._mlp_hook(layer, members) if both else None
+        try:
+            after = run_mlp(self.model, self.stored, layer, before, attention)
+        finally:
+            if handle is not None:
+                handle.remove()
+        return self._behind(layer, after, members)
+
+    def _clean(self, site: Site) -> torch.Tensor:
+        """Return the stored value at a site, at the places that are looked at, [B, P, ...]."""
+        stored = self.stored
+        value = stored.trace.resid_pre[site.layer or 0] if site.name == "resid_pre" else stored.at(site)
+        return value[:, self.places] if len(self.places) < stored.length else value
+
+    def _sublayer(self, names: Sequence[str], layer: int, members: Sequence[int]) -> torch.Tensor:
+        """Return a sublayer's output with each member's change in it, [M * B, P, D]."""
+        clean = self._clean(Site(names[0], layer))
+        out = clean.repeat(len(members), 1, 1).unflatten(0, (len(members), -1))
+        for place, index in enumerate(members):
+            for part in self._parts(index, layer, names):
+                out[place] += self._delta(index, part, self._clean(stored_site(part)))
         return out.flatten(0, 1)
 
-    def mlp(self, _module: nn.Module, _arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        out = output.unflatten(0, (len(self.chosen), -1)).clone()
-        for index, variant in enumerate(self.chosen):
-            if variant.control != "no_op" and variant.site == "mlp_out":
-                kept = self.sweep.means.mlp_out[self.layer] if variant.edit == "mean" else 0.0
-                out[index] -= self._removed(index, out[index] - kept)
+    def _moved(self, site: Site, clean: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
+        out = clean.repeat(len(members), 1, 1).unflatten(0, (len(members), -1))
+        layer = -1 if site.layer is None else site.layer
+        for place, index in enumerate(members):
+            for part in self._parts(index, layer, (site.name,)):
+                out[place] += self._delta(index, part, clean)
         return out.flatten(0, 1)
 
-    def _removed(self, index: int, removed: torch.Tensor) -> torch.Tensor:
-        if self.chosen[index].control == "random":
-            return removed.norm(dim=-1, keepdim=True) * self.directions[index]
-        return removed
+    def _behind(self, layer: int, hidden: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
+        """Apply the changes of the stream behind a block to copies that have one, [M * B, P, D]."""
+        split = hidden.unflatten(0, (len(members), -1))
+        for place, index in enumerate(members):
+            for part in self._parts(index, layer, ("resid_post",)):
+                split[place] += self._delta(index, part, split[place])
+        return hidden
 
+    def _parts(self, index: int, layer: int, names: Sequence[str]) -> list[Part]:
+        return [part for part in self.chosen[index].parts if part.layer == layer and part.site.name in names]
 
-def _chunks(members: list[int], size: int) -> Iterator[list[int]]:
-    size = max(1, size)
-    for start in range(0, len(members), size):
-        yield members[start : start + size]
+    def _delta(self, index: int, part: Part, current: torch.Tensor) -> torch.Tensor:
+        """Return what a variant adds at a part, [B, P, D]; nothing for a no-op, a random direction for a control."""
+        variant = self.chosen[index]
+        if variant.control == "no_op":
+            return torch.zeros_like(current.flatten(2)[..., :1])
+        change = self.replacer.delta(variant, part, current, self.places)
+        if variant.control == "random":
+            return -change.norm(dim=-1, keepdim=True) * self.random[index]
+        return change
+
+    def _hooks(self, layer: int) -> list[Any]:
+        """Register the changes of a block behind the start; every copy gets its own."""
+        members = range(len(self.chosen))
+        handles = [self._mlp_hook(layer, members)]
+        attention = locate(self.model, Site("attn_out", layer)).module
+
+        def after_projection(_m: nn.Module, given: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            heads = given[0].unflatten(-1, (self.model.n_heads, -1))
+            return self._changed(layer, members, {"head_out": heads, "attn_out": output}, output)
+
+        handles.append(attention.register_forward_hook(after_projection))
+        block = locate(self.model, Site("resid_post", layer)).module
+
+        def after_block(_m: nn.Module, _given: tuple[Any, ...], output: Any) -> Any:
+            hidden = output if isinstance(output, torch.Tensor) else output[0]
+            changed = self._changed(layer, members, {"resid_post": hidden}, hidden)
+            return changed if isinstance(output, torch.Tensor) else (changed, *output[1:])
+
+        handles.append(block.register_forward_hook(after_block))
+        return handles
+
+    def _mlp_hook(self, layer: int, members: Sequence[int]) -> Any:
+        module = locate(self.model, Site("mlp_out", layer)).module
+
+        def after(_m: nn.Module, given: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            return self._changed(layer, members, {"mlp_neurons": given[0], "mlp_out": output}, output)
+
+        return module.register_forward_hook(after)
+
+    def _changed(
+        self, layer: int, members: Sequence[int], values: dict[str, torch.Tensor], output: torch.Tensor
+    ) -> torch.Tensor:
+        """Return an output [M * B, P, D] with the members' changes at these sites, read from ``values``."""
+        split = {name: value.unflatten(0, (len(members), -1)) for name, value in values.items()}
+        out = output.clone().unflatten(0, (len(members), -1))
+        for place, index in enumerate(members):
+            for part in self._parts(index, layer, tuple(values)):
+                out[place] += self._delta(index, part, split[part.site.name][place])
+        return out.flatten(0, 1)

@@ -190,7 +190,7 @@ def packed_arguments(
         raise ModelError(
             f"A batch without padding holds its tokens as [1, {layout.total}]; came {list(input_ids.shape)}."
         )
-    offset = int(config.pad_token_id) if family.counts_positions_by_pad_id else 0
+    offset = int(config.pad_token_id) + 1 if family.counts_positions_by_pad_id else 0
     positions = torch.from_numpy(layout.positions() + offset)[None].to(input_ids.device)
     arguments: dict[str, Any] = {"input_ids": input_ids, "position_ids": positions, "packed": layout}
     if family.caches:

@@ -8,6 +8,7 @@ gradients reach the blocks from *k* on, the final norm and the head.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,23 @@ def prefix_digests(classifier: Classifier) -> list[str]:
     A digest covers weights, kinds of modules and configuration of the embeddings and of the blocks before, so
     models that were tuned in later blocks alone share their first digests.
     """
+    return list(_digests(classifier))
+
+
+def shared_blocks(first: Classifier, second: Classifier) -> int:
+    """Return how many leading blocks of two models compute the same, embeddings and configuration included.
+
+    Weights are compared, not what tuning was called; 0 where not even the first block is shared.
+    """
+    shared = -1
+    for ours, theirs in zip(_digests(first), _digests(second), strict=False):
+        if ours != theirs:
+            break
+        shared += 1
+    return max(shared, 0)
+
+
+def _digests(classifier: Classifier) -> Iterator[str]:
     family, trunk = classifier.family, classifier.trunk
     config = {name: value for name, value in trunk.config.to_dict().items() if name not in IRRELEVANT}
     blocks = blocks_of(classifier)
@@ -218,14 +236,13 @@ def prefix_digests(classifier: Classifier) -> list[str]:
     for name, value in trunk.state_dict().items():
         if not name.startswith((*names, *later)):
             _add(running, name, value)
-    digests = [running.hexdigest()]
+    yield running.hexdigest()
     for block in blocks:
         kinds = [f"{type(one).__module__}.{type(one).__qualname__}" for one in block.modules()]
         running.update(canonical_json(kinds).encode())
         for name, value in block.state_dict().items():
             _add(running, name, value)
-        digests.append(running.hexdigest())
-    return digests
+        yield running.hexdigest()
 
 
 def _add(running: Any, name: str, value: torch.Tensor) -> None:

@@ -36,11 +36,14 @@ def features(
     are, and otherwise computed and kept there.
 
     Raises:
-        RunError: They do not fit the store's disk or budget.
+        RunError: They are to be kept, and do not fit the store's disk or budget.
     """
     known = None if store is None else store.pooled(classifier, tokens)
     if known is not None:
         return known
+    keeps = store is not None and store.has_room(
+        classifier, tokens, "pooled"
+    )  # before the work, not after it
     out = np.empty((len(tokens), classifier.width), dtype=np.float32)
     with (
         torch.inference_mode(),
@@ -54,7 +57,7 @@ def features(
             )  # the mean of windows' features: a linear head's mean of logits
             out[batch.index] = mean_by_row(classifier.pooled(**inputs), row_of).float().cpu().numpy()
             task.advance(len(batch.row_ids))
-    if store is not None:
+    if store is not None and keeps:
         store.keep_pooled(classifier, tokens, out)
     return out
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from tunescope.data.packed import packed_batches
 from tunescope.data.tokens import Tokens
@@ -44,6 +45,7 @@ from tunescope.models.stored import (
 )  # fmt: skip
 from tunescope.progress import SILENT, Progress
 
+Filling = Literal["required", "optional", "none"]
 SPARE = 64 * 2**20  # bytes of the disk that the store leaves to everything else
 
 
@@ -56,6 +58,8 @@ class ActivationStore:
         number: How a value is stored. ``float32`` is exact; ``float16`` halves the disk and moves the loss by
             about 4e-4.
         progress: Where filling reports.
+        filling: What happens to what does not fit: ``required`` (an error) or ``optional`` (it is said, and not
+            kept). ``none`` keeps nothing new.
     """
 
     def __init__(
@@ -64,11 +68,13 @@ class ActivationStore:
         most_bytes: int | None = None,
         number: Number = "float32",
         progress: Progress = SILENT,
+        filling: Filling = "required",
     ) -> None:
         self.folder = Path(folder)
         self.most_bytes = most_bytes
         self.number: Number = number
         self.progress = progress
+        self.filling: Filling = filling
 
     # ---- what is there ----
 
@@ -98,6 +104,7 @@ class ActivationStore:
                 remove(entry.folder)
         if chosen is None:
             remove(self.folder)
+            remove(self._lock)
         return freed
 
     def needed_bytes(self, classifier: Classifier, tokens: Tokens, kind: Kind = "states") -> int:
@@ -126,6 +133,23 @@ class ActivationStore:
                 "training.activation_store to never.",
             )
 
+    def has_room(self, classifier: Classifier, tokens: Tokens, kind: Kind = "states") -> bool:
+        """Whether an entry for these rows would be kept; where that is optional, why not is said.
+
+        Raises:
+            RunError: It is required and does not fit the disk or the budget.
+        """
+        if self.filling == "none":
+            return False
+        try:
+            self.check_room(self.needed_bytes(classifier, tokens, kind))
+        except RunError as error:
+            if self.filling == "required":
+                raise
+            self.progress.say(f"  not kept in the activation store: {error.message}")
+            return False
+        return True
+
     # ---- states before a block ----
 
     def find(
@@ -139,10 +163,12 @@ class ActivationStore:
             depth: The block from which the rest is to be run.
             compute: The precision that the states were computed in.
         """
+        usable = [one for one in self.entries() if one.kind == "states" and one.depth <= depth]
+        if not usable:
+            return None
         with fast_activations(classifier):  # as they are filled, and as a training computes
             digests = prefix_digests(classifier)
         wanted: np.ndarray | None = None
-        usable = [one for one in self.entries() if one.kind == "states" and one.depth <= depth]
         for entry in sorted(usable, key=lambda one: -one.depth):
             if entry.key != self._key(classifier, digests[entry.depth], "states", entry.depth, compute):
                 continue
@@ -165,9 +191,11 @@ class ActivationStore:
         problem = self.problem(classifier, tokens, depth)
         if problem is not None:
             raise ModelError(f"The activation store cannot serve this training: {problem}.")
-        found = self.find(classifier, tokens, depth, compute)
-        if found is not None:
-            return found
+        with self._alone():
+            found = self.find(classifier, tokens, depth, compute)
+            return self._filled(classifier, tokens, depth, compute) if found is None else found
+
+    def _filled(self, classifier: Classifier, tokens: Tokens, depth: int, compute: str) -> StoredStates:
         self.check_room(self.needed_bytes(classifier, tokens))
         was_training = classifier.training
         classifier.eval()
@@ -215,27 +243,41 @@ class ActivationStore:
                                                    "key": key})  # fmt: skip
         return self._entry(key, tokens)
 
+    def serve(self, classifier: Classifier, tokens: Tokens) -> StoredStates | None:
+        """Return what is stored of these rows and leaves the least to compute: pooled vectors, states, or None.
+
+        What it gives is what running the whole model gives, on a CPU bit for bit.
+        """
+        if not self.can_serve(classifier, tokens):
+            return None
+        return self._find_pooled(classifier, tokens) or self.find(classifier, tokens, classifier.n_layers - 1)
+
+    def can_serve(self, classifier: Classifier, tokens: Tokens) -> bool:
+        """Whether rows of this kind may be predicted from what is stored: exact, not padded, one window a row."""
+        unpadded = packing_problem(classifier.model, classifier.family) is None
+        return unpadded and tokens.windows is None and self.number == "float32"
+
     # ---- pooled vectors ----
 
     def pooled(self, classifier: Classifier, tokens: Tokens) -> np.ndarray | None:
         """Return the stored pooled vectors of these rows, [N, D] float32, or None where there are none."""
-        key = self._pooled_key(classifier)
-        for entry in self.entries():
-            if entry.kind == "pooled" and entry.key == key:
+        states = self._find_pooled(classifier, tokens)
+        return None if states is None else np.asarray(states.values[states.places], dtype=np.float32)
+
+    def _find_pooled(self, classifier: Classifier, tokens: Tokens) -> StoredStates | None:
+        usable = [entry for entry in self.entries() if entry.kind == "pooled"]
+        key = self._pooled_key(classifier) if usable else None
+        for entry in usable:
+            if entry.key == key:
                 states = open_entry(entry, classifier.width, self.number, row_digests(tokens))
                 if states is not None:
-                    return np.asarray(states.values[states.places], dtype=np.float32)
+                    return states
         return None
 
     def keep_pooled(self, classifier: Classifier, tokens: Tokens, vectors: np.ndarray) -> None:
-        """Store pooled vectors [N, D] of these rows.
-
-        Raises:
-            RunError: They do not fit the disk or the budget.
-        """
-        self.check_room(self.needed_bytes(classifier, tokens, "pooled"))
+        """Store pooled vectors [N, D] of these rows; :meth:`has_room` says first whether there is room."""
         key = self._pooled_key(classifier)
-        with whole_folder(self._place(key, tokens)) as folder:
+        with self._alone(), whole_folder(self._place(key, tokens)) as folder:
             values = np.ascontiguousarray(vectors, dtype=self.number)
             (folder / STATES).write_bytes(values.tobytes())
             about = {
@@ -271,6 +313,17 @@ class ActivationStore:
         np.save(folder / OFFSETS, offsets)
         np.save(folder / ROWS, row_digests(tokens))
         write_json(folder / ABOUT, {**about, "rows": len(tokens), "number": self.number})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process fill at a time: trainings beside one another then share an entry, not write it twice."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._lock):
+            yield
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.lock")
 
     def _entry(self, key: str, tokens: Tokens) -> StoreEntry:
         place = self._place(key, tokens)

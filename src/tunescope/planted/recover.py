@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from tunescope.errors import DataError
+from tunescope.evaluation.words import PUNCTUATION, left_out
 from tunescope.planted.truth import Truth
 from tunescope.progress import SILENT, Progress
 from tunescope.stats.intervals import Interval, bootstrap_mean, wilson
@@ -24,7 +25,6 @@ from tunescope.stats.intervals import Interval, bootstrap_mean, wilson
 Predict = Callable[[list[str]], np.ndarray]
 KINDS = ("plain", "flipped", "diminished")
 TEXTS_AT_ONCE = 512
-PUNCTUATION = ".,"
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,6 @@ def recover(
         records = _accuracy_records(test, run(test["text"].to_list()), labels, truth)
         records += _gap_records(pairs, run, labels, truth, options)
     return Recovery(_word_records(examples, truth, options) + records, examples)
-
-
-def left_out(text: str) -> list[str]:
-    """Return the text without its first word, without its second, and so on; punctuation stays."""
-    pieces = text.split()
-    variants = []
-    for number, piece in enumerate(pieces):
-        kept = pieces[:number] + pieces[number + 1 :]
-        mark = piece[len(piece.rstrip(PUNCTUATION)) :]
-        if mark and number > 0:
-            kept[number - 1] = kept[number - 1].rstrip(PUNCTUATION) + mark
-        variants.append(" ".join(kept))
-    return variants
 
 
 def leave_one_out(rows: pl.DataFrame, labels: Sequence[str], predict: Predict) -> pl.DataFrame:

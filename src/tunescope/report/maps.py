@@ -37,15 +37,15 @@ def map_groups(run: RunFolder) -> list[Group]:
     examples = read_examples(run, "maps", maps.EXAMPLE_COLUMNS)
     on = rows_said(result) or "rows not recorded"
     mains = [one for one in arm_seeds(table, run.arm_names) if one[3]]
-    flat = None if examples is None else only(examples, axes=2)
-    methods = [] if flat is None else [name for name in maps.METHOD_NAMES if name in values(flat, "method")]
+    flat = pl.DataFrame() if examples is None else only(examples, axes=2)
+    methods = [name for name in maps.METHOD_NAMES if name in values(flat, "method")]
     budget = min(FIGURE_POINTS, PAGE_POINTS // max(1, len(mains) * len(methods)))
     texts = _texts(run, flat)
     groups: list[Group] = []
     for arm, seed, rows, main in mains:
         figures = []
         key = len(groups)
-        for method in methods if flat is not None else ():
+        for method in methods:
             own = _of(only(flat, arm=arm, method=method), seed)
             shown, said = _shown(own, budget)
             panels = maps.scatter_panels(shown, rows, texts, run.labels)
@@ -74,8 +74,8 @@ def _of(points: pl.DataFrame, seed: int) -> pl.DataFrame:
     return only(points, seed=seed) if values(points, "seed") else points
 
 
-def _texts(run: RunFolder, points: pl.DataFrame | None) -> dict[str, str]:
-    if run.rows is None or points is None:
+def _texts(run: RunFolder, points: pl.DataFrame) -> dict[str, str]:
+    if run.rows is None or points.is_empty():
         return {}
     wanted = run.rows.select("row_id", "text").join(points.select("row_id").unique(), on="row_id", how="semi")
     return {str(row_id): str(text or "") for row_id, text in wanted.iter_rows()}

@@ -17,6 +17,7 @@ from tunescope import __version__
 from tunescope.files import write_atomic
 from tunescope.report import (
     arms,
+    attribution,
     audit,
     comparison,
     costs,
@@ -28,6 +29,7 @@ from tunescope.report import (
     limits,
     map_file,
     maps,
+    prior,
     prompts,
     quality,
     slices,
@@ -123,6 +125,7 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "sliced": slices.sliced(run),
         "reliability": slices.reliability_figure(run),
         "thresholds": slices.thresholds(run),
+        "priors": prior.priors(run),
         "grids": grids.grids(run),
         "prompts": prompts.prompts(run),
         "expectations": expectations.expectations(run),
@@ -137,6 +140,9 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "probes": geometry.probe_groups(run),
         "spread": geometry.spread_groups(run),
         "dimensions": geometry.dimension_groups(run),
+        "logit_lens": attribution.lens_groups(run),
+        "direct": attribution.direct_groups(run),
+        "words": attribution.word_groups(run),
         "maps": maps.map_groups(run),
         "planted": tables.planted(run),
         "examples": tables.examples(run),

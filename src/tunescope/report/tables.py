@@ -15,7 +15,10 @@ from tunescope.report.read import SPLITS, LensResult, RunFolder, require
 from tunescope.report.text import Estimate, finite, listed, number, percent, probability, visible
 from tunescope.report.trust import flat, rows_said, said
 
-KNOWN_LENSES = ("cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps")
+KNOWN_LENSES = (
+    "cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps",
+    "logit_lens", "attribution_direct", "words",
+)  # fmt: skip
 SHOWN_ROWS = 200
 SHOWN_EXAMPLES = 6
 SHOWN_CHARACTERS = 300

@@ -140,7 +140,8 @@ def reduce_block(
     scale, floor, noise = (np.zeros(sites) for _ in range(3))
     if n >= MINIMUM_ROWS:
         for site in range(sites):
-            kernel = linear_kernel(features[site][order], names[site])
+            rows = features[site][order] if groups > 1 else features[site]
+            kernel = linear_kernel(rows, names[site])
             scale[site], floor[site], noise[site] = kernel.scale, kernel.floor, kernel.noise
             kernels[site] = u_center(kernel.matrix)
     unit = np.outer(scale**2, scale**2)  # the kernels are of features scaled to 1
@@ -177,8 +178,9 @@ def _shuffled_products(kernels: np.ndarray, shuffle: np.ndarray) -> np.ndarray:
     products = np.zeros((sites, sites))
     for start in range(0, n, STRIP):
         strip = kernels[:, start : start + STRIP].reshape(sites, -1)
-        permuted = kernels[:, shuffle[start : start + STRIP]][:, :, shuffle].reshape(sites, -1)
-        products += strip @ permuted.T
+        # Twice as fast as indexing with both: rows and columns are gathered one after the other.
+        permuted = kernels.take(shuffle[start : start + STRIP], axis=1).take(shuffle, axis=2)
+        products += strip @ permuted.reshape(sites, -1).T
     return products
 
 

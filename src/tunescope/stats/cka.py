@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tunescope.stats.blocks import Block
-from tunescope.stats.intervals import jackknife
+from tunescope.stats.intervals import Interval, jackknife
 from tunescope.stats.kernels import CERTAIN, MINIMUM_ROWS, near_one, why_undefined
 
 
@@ -30,6 +30,8 @@ class CKAMatrix:
         method: How value and interval were made, in words.
         undefined: One entry per site: None, or the reason why the site has no CKA.
         interval_note: None, or the reason why there are no intervals.
+        replicates: `[G, S, S]`, the values without each group of rows; empty where there are no intervals.
+        group_rows: `[G]`, the rows of each group.
     """
 
     sites: tuple[str, ...]
@@ -41,6 +43,8 @@ class CKAMatrix:
     method: str
     undefined: tuple[str | None, ...]
     interval_note: str | None
+    replicates: np.ndarray = field(default_factory=lambda: np.empty(0))
+    group_rows: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def why(self, first: str, second: str) -> str | None:
         """Return why a pair of sites has no CKA, or None where it has."""
@@ -50,6 +54,30 @@ class CKAMatrix:
             if reason:
                 reasons.append(f"{site}: {reason}")
         return "; ".join(reasons) or None
+
+    def contrast(self, weights: np.ndarray, level: float = 0.95) -> Interval:
+        """Return a weighted sum of values with its jackknife interval; cells of weight 0 do not count.
+
+        All cells lose the same rows at a time, so that the interval knows how they hang together.
+
+        Args:
+            weights: `[S, S]`.
+            level: The coverage of the interval.
+        """
+        cells = weights != 0
+        used = cells.any(axis=0) | cells.any(axis=1)
+        reason = next((why for why, asked in zip(self.undefined, used, strict=True) if why and asked), None)
+        if reason:
+            return Interval(None, None, None, self.n, self.method, f"undefined: {reason}")
+        value = np.sum(self.value[cells] * weights[cells])
+        if len(self.group_rows) < 2:
+            return Interval(float(value), None, None, self.n, self.method, self.interval_note)
+        without = self.replicates[:, cells] @ weights[cells]
+        low, high = jackknife(value, without, self.group_rows, level)
+        if not np.isfinite([low, high]).all():
+            note = "undefined interval: a site is constant without some rows"
+            return Interval(float(value), None, None, self.n, self.method, note)
+        return Interval(float(value), float(low), float(high), self.n, self.method)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one mapping per ordered pair: first, second, value, low, high, n, control, method, note.
@@ -96,7 +124,11 @@ def finalise(blocks: Sequence[Block], sites: Sequence[str], rows: int, level: fl
     undefined = _undefined(blocks, total, rows)
     bad = np.array([reason is not None for reason in undefined])
     value = _ratio(total, total, bad, np.zeros(len(sites)))
-    low, high, groups = _interval(value, blocks, total, bad, level)
+    replicates, sizes = _replicates(blocks, total, bad)
+    groups = len(sizes)
+    low = high = blank
+    if groups > 1:
+        low, high = (np.clip(end, -1.0, 1.0) for end in jackknife(value, replicates, sizes, level))
     note = None if groups > 1 else f"undefined interval: {rows} rows are too few to leave some out"
     left_out = "blocks" if len(blocks) == groups else "groups of rows"
     estimate = "one block" if len(blocks) == 1 else f"{len(blocks)} blocks"
@@ -104,7 +136,9 @@ def finalise(blocks: Sequence[Block], sites: Sequence[str], rows: int, level: fl
         f"; jackknife over {groups} {left_out}" if groups > 1 else ""
     )
     control = _ratio(shuffled, total, bad, np.zeros(len(sites)))
-    return CKAMatrix(tuple(sites), value, low, high, control, rows, method, undefined, note)
+    return CKAMatrix(
+        tuple(sites), value, low, high, control, rows, method, undefined, note, replicates, sizes
+    )
 
 
 def _undefined(blocks: Sequence[Block], total: np.ndarray, rows: int) -> tuple[str | None, ...]:
@@ -126,10 +160,8 @@ def _ratio(cross: np.ndarray, own: np.ndarray, bad: np.ndarray, floor: np.ndarra
     return np.where(bad[:, None] | bad[None, :], np.nan, near_one(cross / np.outer(size, size)))
 
 
-def _interval(
-    value: np.ndarray, blocks: Sequence[Block], total: np.ndarray, bad: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the ends of the jackknife intervals and the number of groups left out in turn."""
+def _replicates(blocks: Sequence[Block], total: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return CKA without each group of rows, `[G, S, S]`, and the rows of each; empty where nothing can be left out."""
     rows = sum(block.rows for block in blocks)
     floor = CERTAIN * np.abs(np.diagonal(total))  # what a difference of sums leaves where nothing is left
     replicates, sizes = [], []
@@ -143,6 +175,5 @@ def _interval(
             replicates.append(_ratio(left, left, bad, floor))
             sizes.append(size)
     if len(replicates) < 2:
-        return np.full_like(value, np.nan), np.full_like(value, np.nan), len(replicates)
-    low, high = jackknife(value, np.stack(replicates), np.array(sizes), level)
-    return np.clip(low, -1.0, 1.0), np.clip(high, -1.0, 1.0), len(replicates)
+        return np.empty((0, *bad.shape, *bad.shape)), np.empty(0)
+    return np.stack(replicates), np.array(sizes)

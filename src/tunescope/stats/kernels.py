@@ -73,8 +73,7 @@ def linear_kernel(features: np.ndarray, what: str = "features", epsilon: float |
     # Distances from the first row are exactly 0 for constant features; distances from a rounded mean are not.
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
         centred = features - features[0]
-    scale = float(np.abs(centred).max(initial=0.0))
-    size = float(np.abs(features).max(initial=0.0))
+    scale, size = (max(float(x.max(initial=0.0)), -float(x.min(initial=0.0))) for x in (centred, features))
     if not np.isfinite(scale) or not np.isfinite(size):
         raise LensError(
             f"{what}: the activations hold NaN or infinite numbers.",
@@ -82,7 +81,8 @@ def linear_kernel(features: np.ndarray, what: str = "features", epsilon: float |
         )
     if scale > 0:
         centred /= scale
-    centred -= centred.mean(axis=0, dtype=np.float64).astype(centred.dtype)
+    # A product with ones is four times as fast as a mean; what it leaves is an offset that U-centring takes out.
+    centred -= np.full(len(centred), 1 / len(centred), centred.dtype) @ centred
     epsilon = float(np.finfo(features.dtype).eps) if epsilon is None else epsilon
     return Kernel((centred @ centred.T).astype(np.float64), scale, NOISE * epsilon * size, epsilon)
 
@@ -99,8 +99,9 @@ def u_center(matrix: np.ndarray) -> np.ndarray:
     n = len(matrix)
     np.fill_diagonal(matrix, 0.0)
     rows = matrix.sum(axis=1)
-    matrix -= (rows / (n - 2) - rows.sum() / (2 * (n - 1) * (n - 2)))[:, None]
-    matrix -= (rows / (n - 2) - rows.sum() / (2 * (n - 1) * (n - 2)))[None, :]
+    shift = rows / (n - 2) - rows.sum() / (2 * (n - 1) * (n - 2))
+    matrix -= shift[:, None]
+    matrix -= shift[None, :]
     np.fill_diagonal(matrix, 0.0)
     return matrix
 

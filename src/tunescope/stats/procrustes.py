@@ -85,7 +85,7 @@ class CrossCovariance:
         return merged
 
     def similarity(self) -> Estimate:
-        """Return the nuclear norm of the cross-covariance over both norms, or why there is none; see :func:`procrustes`.
+        """Return the nuclear norm of the cross-covariance over both norms, or why there is none.
 
         Raises:
             LensError: Fewer than 4 rows were seen.
@@ -146,4 +146,4 @@ def fewest_dimensions(features: np.ndarray) -> np.ndarray:
     values = as_float64(features)
     if len(values) >= values.shape[1]:
         return values
-    return np.asarray(np.linalg.qr(values.T, mode="r").T)
+    return np.asarray(np.linalg.qr(values.T, mode="r")).T

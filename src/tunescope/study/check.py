@@ -46,12 +46,24 @@ def check_rows(study: StudyConfig, rows: Rows) -> None:
         if arm.head == "sigmoid" and len(rows.labels.names) != 2:
             count = len(rows.labels.names)
             problems.append(f"arms.{arm.name}.head: sigmoid tells two labels apart, and the data has {count}")
+    problems += _prior_problems(study, list(rows.labels.names))
     _raise_all(problems)
     if any(arm.grid for arm in study.arms) and not _labelled(rows, "validation"):
         raise DataError(
             "A grid chooses its trial on validation rows, and there are no labelled ones.",
             hint="Set data.validation above 0, or give a validation split; test rows are never used to choose.",
         )
+
+
+def _prior_problems(study: StudyConfig, labels: list[str]) -> Iterator[str]:
+    """Yield the labels that the target shares name and the data lacks, or the other way round."""
+    given = study.prior if isinstance(study.prior, dict) else dict.fromkeys(labels)
+    for name in given:
+        if name not in labels:
+            yield f"prior: {unknown('label', name, labels)}"
+    for name in labels:
+        if name not in given:
+            yield f"prior: the label {name!r} has no share; name every label"
 
 
 def check_elsewhere(study: StudyConfig, rows: Rows) -> None:

@@ -142,7 +142,7 @@ def make_baselines(context: Context) -> None:
         base = context.base(arm, seed)
         name = _probe_name(arm, found)
         found[name] = baselines.probe(base, parts, rows, seed, context.progress, context.store(arm))
-        found[name]["about"] = f"{found[name]['about']}; base model {arm.model}"
+        found[name]["about"] = f"{found[name]['about']}; base model {_model_word(arm.model)}"
     with whole_folder(context.path / "baselines") as folder:
         for name, one in found.items():
             (folder / name).mkdir()
@@ -157,10 +157,17 @@ def make_baselines(context: Context) -> None:
 
 def _probe_name(arm: ArmConfig, taken: Mapping[str, Any]) -> str:
     """Return ``probe-MODELNAME``, numbered where two models end in the same word."""
-    word = arm.model.replace("\\", "/").rstrip("/").split("/")[-1]
-    name = f"probe-{re.sub(r'[^A-Za-z0-9._-]+', '-', word).strip('-.')[:48] or 'model'}"
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", _model_word(arm.model)).strip("-.")
+    name = f"probe-{word[:48] or 'model'}"
     count = sum(other == name or other.startswith(f"{name}-") for other in taken)
     return name if not count else f"{name}-{count + 1}"
+
+
+def _model_word(model: str) -> str:
+    """Return a model's name without the folders that lead to it; of a folder called ``model``, its parent's."""
+    parts = [part for part in model.replace("\\", "/").split("/") if part]
+    named = [part for part in parts if part.lower() != "model"]
+    return (named or parts or ["model"])[-1]
 
 
 def _cross_validation(context: Context) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def _train_options(
         fingerprint=context.run.fingerprint(stage),
         store=context.path / STORE,
         record={
+            "study": context.study.name,
             "arm": arm.name,
             "method": arm.method,
             "base": arm.model,

@@ -52,7 +52,9 @@ def _subject(context: Context, arm: ArmConfig, seed: int) -> Subject:
     fresh, tuned = verify(context.base(arm, seed)), verify(context.tuned(arm, seed))
     splits = context.splits(arm, tuned)
     base = _base_head(context, arm, seed, fresh, tuned)
-    notes = [f"base head of {arm.name}: {base.record.get('head', arm.base_head)}"]
+    notes = [f"{arm.name}: {arm.note}"] if arm.note else []
+    if arm.base_head != "none":
+        notes.append(f"base head of {arm.name}: {base.record.get('head', arm.base_head)}")
     return Subject(
         arm=arm.name,
         seed=seed,
@@ -63,8 +65,9 @@ def _subject(context: Context, arm: ArmConfig, seed: int) -> Subject:
         learned=learned(metrics_of(context, arm, seed)),
         sampling_seed=derive_seed(context.study.seeds[0], "rows of lenses"),
         progress=context.progress,
-        notes=notes if arm.base_head != "none" else [],
+        notes=notes,
         planted=_planted_folder(context),
+        texts=context.rows().frame.select("row_id", "text"),
     )
 
 

@@ -13,10 +13,13 @@ from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens
 from tunescope.errors import RunError
 from tunescope.evaluation import (
+    PriorRows,
     Scored,
     classification_metrics,
     confusion_matrix,
+    effective_prior,
     predict,
+    prior_shift,
     reliability_curve,
     slice_metrics,
     standard_columns,
@@ -77,7 +80,8 @@ def make_evaluation(context: Context, arm: ArmConfig, seed: int) -> None:
         "cost": price, "slices": found.slices, "reliability": found.reliability,
         "threshold": found.threshold(), "truncated": found.truncated,
         "prompt": context.run.notes(stage_name("train", arm, seed)).get("prompt"),
-        "notes": [NO_LENSES] if is_prompted(arm) else [],
+        "prior": found.prior(context.study.prior, price["choices"]),
+        "notes": [*([arm.note] if arm.note else []), *([NO_LENSES] if is_prompted(arm) else [])],
     }  # fmt: skip
     content["baseline"] = {"majority": found.majority, "learned": learned(content)}
     write_json(folder / "metrics.json", content)
@@ -118,6 +122,7 @@ class _Measured:
         self.reliability: dict[str, Any] = {}
         self.truncated: dict[str, Any] = {}
         self._scored: dict[str, Scored] = {}
+        self._groups: dict[str, np.ndarray | None] = {}
 
     def add(self, split: str, table: pl.DataFrame, rows: Rows) -> None:
         """Measure one split, in the order of its rows."""
@@ -136,6 +141,7 @@ class _Measured:
         if self.groups is not None:
             groups = np.array([self.groups[row] for row in rows.frame["row_id"]])
             groups = groups if len(np.unique(groups[known])) < known.sum() else None
+        self._groups[split] = groups
         measured = classification_metrics(labels, logits, names, split, self.seed, groups)
         self.records += measured
         self.confusion[split] = confusion_matrix(labels[known], logits[known].argmax(axis=1), len(names))
@@ -153,6 +159,16 @@ class _Measured:
             return None
         validation, test = self._scored["validation"], self._scored["test"]
         return tune_thresholds(validation, test, self.rows.labels.names, seed=self.seed)
+
+    def prior(self, asked: str | dict[str, float] | None, choices: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what test metrics become under other shares of the classes, or None where that is not asked."""
+        if asked is None:
+            return None
+        if "test" not in self._scored:
+            return {"done": False, "asked": asked, "reason": "there are no labelled test rows"}
+        names = self.rows.labels.names
+        rows = PriorRows(self._scored["test"], names, self._groups.get("test"))
+        return prior_shift(asked, effective_prior(choices, names), rows, self.seed)
 
 
 def slice_columns(rows: Rows) -> dict[str, np.ndarray]:

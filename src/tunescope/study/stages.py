@@ -7,6 +7,7 @@ are evaluated on all splits and looked into, so the stages after the choice are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tunescope.config import ArmConfig, LensConfig, StudyConfig
 from tunescope.runs import Decision, RunFolder, Stage
@@ -15,9 +16,13 @@ from tunescope.study.inputs import base_inputs, data_digests, elsewhere_digests,
 
 # Raised by whoever changes what the code of a stage computes.
 VERSIONS = {
-    "data": 2, "audit": 1, "scratch": 2, "summary": 2, "baselines": 1, "train": 2, "trial": 1, "grids": 1,
-    "evaluate": 2, "elsewhere": 1, "look": 2, "results": 1, "comparison": 1, "expect": 1, "report": 2,
+    "data": 2, "audit": 2, "scratch": 2, "summary": 2, "baselines": 2, "train": 2, "trial": 1, "grids": 1,
+    "evaluate": 2, "elsewhere": 1, "look": 2, "results": 1, "comparison": 1, "expect": 1, "report": 3,
 }  # fmt: skip
+
+# Training fields that change no weight: changed alone, they train nothing again.
+BESIDE = ("report_to", "save_total_limit")
+BESIDE_PREFIX = "logging_"
 
 
 def declare(context: Context) -> bool:
@@ -187,7 +192,7 @@ def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
         **base_inputs(study, arm),
         "method": arm.method,
         "options": arm.options,
-        "training": {} if is_prompted(arm) else study.training_of(arm),
+        "training": {} if is_prompted(arm) else _fitted(study.training_of(arm)),
         "head": arm.head,
         "train_share": arm.train_share,
         "seed": seed,
@@ -201,6 +206,15 @@ def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     return Stage(name, inputs, tuple(outputs), _bases(study, arm), VERSIONS["train"], beside)
 
 
+def _fitted(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the training fields that a tuned model depends on: not where it reports to, or what it keeps."""
+    return {
+        name: value
+        for name, value in training.items()
+        if name not in BESIDE and not name.startswith(BESIDE_PREFIX)
+    }
+
+
 def _trial(arm: ArmConfig, seed: int) -> Stage:
     """A trial of a grid on validation rows alone; nothing is measured on test rows before the choice."""
     outputs = (f"arms/{arm.name}/seed-{seed}/trial.json",)
@@ -210,9 +224,12 @@ def _trial(arm: ArmConfig, seed: int) -> Stage:
 
 def _evaluate(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     folder = f"arms/{arm.name}/seed-{seed}"
+    inputs: dict[str, Any] = {"model": arm.model, "method": arm.method, "group_by": study.data.group_by}
+    inputs |= {"note": arm.note} if arm.note else {}
+    inputs |= {"prior": study.prior} if study.prior is not None else {}
     return Stage(
         stage_name("evaluate", arm, seed),
-        {"model": arm.model, "method": arm.method, "group_by": study.data.group_by},
+        inputs,
         (f"{folder}/metrics.json", f"{folder}/predictions.parquet"),
         ("data", stage_name("train", arm, seed)),
         VERSIONS["evaluate"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tunescope.data.audit.kinds import Finding, percent
+from tunescope.data.audit.kinds import Finding, percent, probability
 
 DETERMINED = 0.95  # of the majority's errors that the look-up does not make
 TOLD = 0.25
@@ -61,12 +61,17 @@ def _tested(record: Mapping[str, Any]) -> Iterator[tuple[Finding, float]]:
         yield Finding("red", "label_determined", sentence, advice, evidence), closed
     elif significant and closed >= TOLD:
         sentence = f"{column!r} tells much about the label: {numbers}; {pure}."
-        advice = f"{group}, and hold the models against this look-up table as a baseline."
+        advice = (
+            f"{group}, and hold the models against this look-up table as a baseline."
+            if many or "quantiles" in record
+            else f"Do not use {column!r} as a feature: drop it from what a model reads, and report it as a baseline "
+            "(this look-up table). It has too few values to make grouped splits."
+        )
         yield Finding("amber", "label_told", sentence, advice, evidence), closed
     elif significant and record["cramers_v_corrected"] >= ASSOCIATED:
         sentence = (
             f"{column!r} goes with the label (Cramér's V {record['cramers_v_corrected']:.2f}, corrected; "
-            f"q = {record['q']:.2g}{'' if record['trusted'] else ', approximate: many expected counts are below 5'}); "
+            f"{probability('q', record['q'])}{'' if record['trusted'] else ', approximate: many expected counts are below 5'}); "
             f"{numbers}."
         )
         advice = f"Look at results per value of {column!r} (slices)."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunescope.data.audit.column_findings import column_findings
-from tunescope.data.audit.kinds import Finding, Severity, counted, percent
+from tunescope.data.audit.kinds import Finding, Severity, counted, percent, probability
 from tunescope.data.audit.near import LARGEST_BUCKET
 
 __all__ = ["Finding", "findings_of"]
@@ -115,7 +115,8 @@ def _repeats(counts: Mapping[str, Any], duplicates: Mapping[str, Any]) -> Weighe
             "normalised": "repeat an earlier text but for case, white space and punctuation",
             "near": "go with an earlier text as near duplicates",
         }[kind]
-        sentence = f"{more:,}{'' if more == repeats else ' more'} of {n:,} {split} rows {what} ({percent(more / n)})."
+        many = f"{more:,}{'' if more == repeats else ' more'} of {n:,} rows"
+        sentence = f"Within {split}, as it is used, {many} {what} ({percent(more / n)})."
         yield (
             Finding(
                 _grade(share, REPEATS_AMBER),
@@ -189,7 +190,7 @@ def _shifts(balance: Mapping[str, Any]) -> Weighed:
         shown = sorted(one, key=lambda name: -abs(one[name] - two[name]))[:3]
         moves = ", ".join(f"{name!r} {percent(one[name])} to {percent(two[name])}" for name in shown)
         sentence = (
-            f"The labels shift from {first} to {second}: {moves} (chi-square p = {found['p']:.2g}; "
+            f"The labels shift from {first} to {second}: {moves} (chi-square {probability('p', found['p'])}; "
             f"{percent(found['distance'])} of the rows would have to change label)."
         )
         advice = (

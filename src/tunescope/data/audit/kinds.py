@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["red", "amber", "note"]
+LEAST_PROBABILITY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ def percent(share: float) -> str:
     if float(text) in (0, 100):
         return "under 0.01 %" if value < 50 else "over 99.99 %"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def probability(letter: str, value: float) -> str:
+    """Write a p or q value; one that a float cannot tell from 0 is never written as 0: ``q < 1e-300``."""
+    return f"{letter} < {LEAST_PROBABILITY:.0e}" if value < LEAST_PROBABILITY else f"{letter} = {value:.2g}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -134,8 +134,8 @@ def probe(
 
     if "train" not in parts:
         raise DataError("The probe baseline is fitted on train rows; there are none.")
-    for tokens in parts.values() if store is not None else ():
-        if store.can_serve(base, tokens) and store.has_room(base, tokens, "pooled"):
+    for tokens in parts.values():
+        if store is not None and store.can_serve(base, tokens) and store.has_room(base, tokens, "pooled"):
             features(base, tokens, progress, store)
     fitted = fit_probe(base, parts["train"], seed=derive_seed(seed, "probe"), progress=progress, store=store)
     tables = [

@@ -10,7 +10,7 @@ import polars as pl
 from tunescope.report.figures import style
 from tunescope.report.figures.geometry import depth_layout, depth_line
 from tunescope.report.figures.select import only
-from tunescope.report.text import finite, for_plotly, interval
+from tunescope.report.text import finite, for_plotly
 
 TABLE_COLUMNS = (
     "arm",
@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 def site_title(site: str, layer: int) -> str:
     """Return what a panel calls a place."""
-    return {"embeddings": "embeddings", "final_norm_out": "final norm"}.get(site, f"layer {layer}")
+    return {"embeddings": "embeddings", "final_norm_out": "norm"}.get(site, f"layer {layer}")
 
 
 def scatter_panels(
@@ -54,7 +54,7 @@ def scatter_panels(
     """
     places = points.select("layer", "site").unique().sort("layer", "site").rows()
     reach = {place: _reach(only(points, layer=place[0], site=place[1])) for place in places}
-    panels = []
+    panels: list[style.Panel] = []
     for model in ("base", "tuned"):
         for layer, site in places:
             own = only(points, layer=layer, site=site, model=model)
@@ -109,7 +109,7 @@ def _traces(points: pl.DataFrame, texts: Mapping[str, str], labels: Sequence[str
             "y": own["y"].to_list(), "hoverinfo": "text",
             "text": [_hover(record, texts) for record in own.iter_rows(named=True)],
             "marker": {
-                "size": 5, "opacity": 0.75, "color": colour, "line": {"width": 0},
+                "size": 5.5, "opacity": 0.75, "color": colour, "line": {"width": 0},
                 "symbol": ["x" if wrong else "circle" for wrong in own["error"].to_list()],
             },
         })  # fmt: skip
@@ -127,7 +127,7 @@ def _hover(record: Record, texts: Mapping[str, str]) -> str:
 
 def cluster_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
     """Return the agreement of clusters with labels over depth: base, tuned, and permuted labels."""
-    panels = []
+    panels: list[style.Panel] = []
     for method, title in (("kmeans", "k-means"), ("hdbscan", "HDBSCAN")):
         for metric, name in (("adjusted_rand", "adjusted Rand index"), ("purity", "purity")):
             own = only(table, metric=metric, method=method).filter(pl.col("value").is_not_null())
@@ -155,10 +155,10 @@ def agreement_said(table: pl.DataFrame) -> str:
         score = only(last, model=model, metric="silhouette", method="kmeans").filter(
             pl.col("control").is_not_null()
         )
-        if own.height and score.height:
+        if score.height and own.height and None not in own.select("value", "low", "high").row(0):
             said.append(
                 f"{model} {score['clusters'][0]} (silhouette {score['value'][0]:.2f}; a normal cloud of the same "
                 f"covariance gives {score['control'][0]:.2f}; adjusted Rand index "
-                f"{interval(own['value'][0], own['low'][0], own['high'][0], 2)})"
+                f"{own['value'][0]:.2f} [{own['low'][0]:.2f}, {own['high'][0]:.2f}])"
             )
     return f"k-means clusters at the last site: {', '.join(said)}. " if said else ""

@@ -1,0 +1,346 @@
+"""The logit lens: the model's own final norm and head at every layer, base and tuned.
+
+nostalgebraist (2020) read a language model's answer out of its middle layers with its own unembedding; Belrose et al.
+(2023, arXiv 2303.08112) say where that misleads: a layer that the head cannot read may still hold the answer. For a
+classifier the head is the classifier's, pooling included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunescope.capture.sites import Site
+from tunescope.data.tokens import Tokens
+from tunescope.errors import LensError
+from tunescope.evaluation.margins import margin
+from tunescope.evaluation.predict import probabilities_of
+from tunescope.lenses.cka import depth
+from tunescope.lenses.reading import ReadingLens, View, read_model
+from tunescope.lenses.subject import LensRows, Subject, Which, clusters
+from tunescope.models.classifier import Classifier
+from tunescope.stats.clustered import wilson_clustered
+from tunescope.stats.intervals import bootstrap_means, group_sums, percentile_interval
+from tunescope.stats.results import Finding, result_table
+from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
+
+WHAT = (
+    "What the model would answer if it stopped at a layer: its own final norm (where it has one), pooling and head on "
+    "the residual stream after every block, base and tuned."
+)
+METRICS = ("accuracy", "margin", "probability_of_final")
+RESAMPLES = 1000
+TOLERANCE = 1e-4
+Record = dict[str, Any]
+
+
+class LogitLensOptions(BaseModel):
+    """Options of the lens ``logit_lens``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: LensRows = Field(default_factory=lambda: LensRows(n=1000), description="which rows to look at")
+    within: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="how near the final accuracy counts as settled, a share from 0 to below 1",
+    )
+
+
+def lens_logits(model: Classifier, activation: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return the logits [B, C] that the model's own final norm, pooling and head make of a residual stream [B, T, D].
+
+    A pre-norm model's stream goes through the final norm; a post-norm model's has been through a norm at the end of
+    its block (the embeddings through theirs), so nothing more is applied. Hooks of norm and head do not see this.
+    """
+    # .forward, not a call: other lenses may read the final norm and the head in this same pass.
+    if model.family.final_norm is not None:
+        activation = model.trunk.get_submodule(model.family.final_norm).forward(activation)
+    logits: torch.Tensor = model.head.forward(model.pool(activation, attention_mask))
+    return logits
+
+
+class StreamLogits(ReadingLens):
+    """Keeps the logits of every row at every place of the stream; activations are reduced in the hook."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.found: dict[int, np.ndarray] = {}
+        self.final: np.ndarray | None = None
+
+    def sites(self, model: Classifier) -> list[Site]:
+        """Return embeddings, the stream after every block, and the model's logits."""
+        blocks = [Site("resid_post", layer) for layer in range(model.n_layers)]
+        return [Site("embeddings"), *blocks, Site("logits")]
+
+    def update(self, view: View) -> None:
+        """Turn one activation into logits.
+
+        Raises:
+            LensError: A logit is NaN or infinite; the place and the row are named.
+        """
+        last = view.site.name == "logits"
+        logits = view.activation if last else lens_logits(view.model, view.activation, view.attention_mask)
+        numbers = logits.double().cpu().numpy()
+        bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+        if len(bad):
+            raise LensError(
+                f"{view.which}: the logits read at {view.site} are NaN or infinite in {len(bad)} rows of a batch, the "
+                f"first is row {view.row_ids[int(bad[0])]}."
+            )
+        if last:
+            self.final = np.empty((self.rows, numbers.shape[1])) if self.final is None else self.final
+            self.final[view.ranks] = numbers
+            return
+        place = depth(view.site, view.model)
+        self.found.setdefault(place, np.empty((self.rows, numbers.shape[1])))[view.ranks] = numbers
+
+    def table(self) -> pl.DataFrame:
+        """Return nothing: the lens makes its own table of :meth:`stacked`."""
+        return result_table([])
+
+    def stacked(self) -> np.ndarray:
+        """Return logits `[places, N, C]`: the embeddings, then every block.
+
+        Raises:
+            LensError: The last block's logits are not the model's.
+        """
+        logits = np.stack([self.found[place] for place in sorted(self.found)])
+        assert self.final is not None
+        gap = float(np.abs(logits[-1] - self.final).max())
+        if gap > TOLERANCE * max(1.0, float(np.abs(self.final).max())):
+            raise LensError(
+                "After the last block the model's own norm and head give other logits than the model (off by "
+                f"{gap:.2g})."
+            )
+        return logits
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model's answers at every place: `[N, K]` each, K = layers + 1; place 0 is the embeddings.
+
+    Attributes:
+        values: Per metric: whether the true class is first, its margin in logits, and the probability of the class
+            that the whole model predicts.
+        chance: Per metric `[K]`, the same with labels (predictions) dealt to the rows at random, in expectation.
+    """
+
+    values: dict[str, np.ndarray]
+    chance: dict[str, np.ndarray]
+
+
+def curve(logits: np.ndarray, labels: np.ndarray) -> Curve:
+    """Return the three measures at every place, and what random labels would give, exactly.
+
+    Args:
+        logits: `[K, N, C]`; the last place is the model's own.
+        labels: `[N]` true classes.
+    """
+    places, rows, classes = logits.shape
+    final = logits[-1].argmax(axis=1)
+    predicted = logits.argmax(axis=2)  # [K, N]
+    probabilities = probabilities_of(logits.reshape(-1, classes)).reshape(logits.shape)
+    margins = np.stack([margin(logits, np.full((places, rows), c)) for c in range(classes)], axis=2)
+    share = np.bincount(labels, minlength=classes) / rows
+    final_share = np.bincount(final, minlength=classes) / rows
+    predicted_share = np.stack([(predicted == c).mean(axis=1) for c in range(classes)], axis=1)
+    every = np.arange(rows)
+    return Curve(
+        {
+            "accuracy": (predicted == labels).T.astype(np.float64),
+            "margin": margins[:, every, labels].T,
+            "probability_of_final": probabilities[:, every, final].T,
+        },
+        {
+            "accuracy": predicted_share @ share,
+            "margin": margins.mean(axis=1) @ share,
+            "probability_of_final": probabilities.mean(axis=1) @ final_share,
+        },
+    )
+
+
+def settled_place(accuracy: np.ndarray, within: float) -> np.ndarray:
+    """Return the first place from which on accuracy stays within a distance of the last, for `[..., K]` accuracies."""
+    far = np.abs(accuracy - accuracy[..., -1:]) > within + 1e-12
+    places = np.arange(accuracy.shape[-1])
+    return np.where(far, places + 1, 0).max(axis=-1)
+
+
+def run(subject: Subject, options: LogitLensOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read the answer at every layer of both models; the base drops out where its head is ``none``.
+
+    Raises:
+        LensError: No row has a label, a logit is NaN, or the last block's logits are not the model's.
+    """
+    tokens = subject.draw(options.rows)
+    groups = clusters(tokens)
+    curves: dict[Which, Curve] = {}
+    models = subject.models_with_logits()
+    title = f"{subject.arm}: logit lens"
+    with subject.progress.task(title, len(tokens) * len(models), "rows") as task:
+        for which, model in models:
+            reader = StreamLogits(len(tokens))
+            read_model(which, model, tokens, [reader], task)
+            curves[which] = curve(reader.stacked(), tokens.labels)
+    _say_norm(subject)
+    records, drawn = [], {}
+    for which, found in curves.items():
+        about = {**_about(subject), "model": which, "n": len(tokens)}
+        about["base_head"] = subject.base_head if which == "base" else None
+        records += [{**about, **record} for record in _levels(found, groups, subject)]
+        drawn[which], record = _settled(found, groups, options, subject)
+        records.append({**about, **record})
+    if len(curves) == 2:
+        about = {
+            **_about(subject),
+            "model": "tuned_minus_base",
+            "base_head": subject.base_head,
+            "n": len(tokens),
+        }
+        pair = (curves["base"], curves["tuned"])
+        records += [{**about, **record} for record in _differences(*pair, groups, subject)]
+        change = percentile_interval(
+            *_difference_of_places(pair, options, drawn["tuned"] - drawn["base"]),
+            len(tokens),
+            "paired bootstrap",
+        )
+        records.append({**about, "metric": "settled_layer", **change.record()})
+    return result_table(records), _examples(subject, tokens, curves)
+
+
+def _about(subject: Subject) -> Record:
+    return {"arm": subject.arm, "seed": subject.seed}
+
+
+def _say_norm(subject: Subject) -> None:
+    family = subject.tuned.family
+    if family.final_norm is None:
+        note = (
+            f"logit_lens: {family.name} ends every block with a norm and has no final norm, so the head reads each "
+            "block's output as it is."
+        )
+    else:
+        note = f"logit_lens: every layer goes through {family.name}'s final norm, then pooling and head."
+    if subject.tuned.pooling in ("first", "first_raw"):
+        note += " The pooled token's embedding is the same in every text, so the answer there is one for all."
+    if note not in subject.notes:
+        subject.notes.append(note)
+
+
+def _place(index: int) -> Record:
+    return {"site": "embeddings" if index == 0 else "resid_post", "layer": index - 1}
+
+
+def _levels(found: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
+    records = []
+    for metric in METRICS:
+        table = found.values[metric]
+        ends = (
+            [wilson_clustered(column, groups) for column in table.T]
+            if metric == "accuracy"
+            else list(bootstrap_means(table, groups, seed=subject.sampling_seed))
+        )
+        records += [
+            {**_place(index), "metric": metric, **end.record(), "control": float(found.chance[metric][index])}
+            for index, end in enumerate(ends)
+        ]
+    return records
+
+
+def _settled(
+    found: Curve, groups: np.ndarray, options: LogitLensOptions, subject: Subject
+) -> tuple[np.ndarray, Record]:
+    """Return resampled layers at which the answer is settled, `[R]`, and the record of the layer itself."""
+    hits = found.values["accuracy"]
+    sums, sizes = group_sums(hits, groups)
+    generator = np.random.default_rng(subject.sampling_seed)
+    weights = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=RESAMPLES)
+    accuracy = (weights @ sums) / (weights @ sizes)[:, None]  # [R, K]
+    drawn = settled_place(accuracy, options.within) - 1.0
+    value = float(settled_place(hits.mean(axis=0), options.within)) - 1.0
+    interval = percentile_interval(value, drawn, len(hits), f"bootstrap of {len(sizes)} groups of rows")
+    return drawn, {"metric": "settled_layer", **interval.record(), "within": options.within}
+
+
+def _difference_of_places(
+    pair: tuple[Curve, Curve], options: LogitLensOptions, drawn: np.ndarray
+) -> tuple[float, np.ndarray]:
+    base, tuned = (settled_place(one.values["accuracy"].mean(axis=0), options.within) for one in pair)
+    return float(tuned) - float(base), drawn
+
+
+def _differences(base: Curve, tuned: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
+    """Return tuned minus base, row by row, at every place; q over the places of each measure."""
+    records = []
+    for metric in METRICS:
+        change = tuned.values[metric] - base.values[metric]
+        ends = bootstrap_means(change, groups, seed=subject.sampling_seed)
+        p = sign_flip_p(change, groups, seed=subject.sampling_seed)
+        q = benjamini_hochberg(p)
+        control = tuned.chance[metric] - base.chance[metric]
+        records += [
+            {**_place(index), "metric": metric, **end.record(), "p": p[index], "q": q[index],
+             "control": float(control[index])}
+            for index, end in enumerate(ends)
+        ]  # fmt: skip
+    return records
+
+
+def _examples(subject: Subject, tokens: Tokens, curves: dict[Which, Curve]) -> pl.DataFrame:
+    parts = []
+    for which, found in curves.items():
+        rows, places = found.values["margin"].shape
+        parts.append(pl.DataFrame({
+            "row_id": np.repeat(np.array(tokens.row_ids, dtype=object), places).tolist(),
+            "layer": np.tile(np.arange(places) - 1, rows),
+            "margin": found.values["margin"].ravel(), "correct": found.values["accuracy"].ravel() > 0,
+        }).select(
+            pl.lit(subject.arm).alias("arm"), pl.lit(subject.seed, dtype=pl.Int64).alias("seed"),
+            pl.lit(which).alias("model"), pl.all(),
+        ))  # fmt: skip
+    return pl.concat(parts)
+
+
+def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
+    """Say from which layer on the model's own head reads the final answer, and whether tuning moved that layer."""
+    own = table.filter((pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed)))
+    settled = {
+        row["model"]: row for row in own.filter(pl.col("metric") == "settled_layer").iter_rows(named=True)
+    }
+    tuned = settled["tuned"]
+    levels = own.filter((pl.col("model") == "tuned") & (pl.col("metric") == "accuracy")).sort("layer")
+    at = levels.filter(pl.col("layer") == int(tuned["value"])).row(0, named=True)
+    sentence = (
+        f"From {_layer(tuned)} on, the tuned model's own head is within {tuned['within']:.0%} points of its final "
+        f"accuracy of {levels['value'][-1]:.3f} (there {at['value']:.3f})"
+    )
+    control = f"labels dealt at random: accuracy {at['control']:.3f}"
+    shown, clear = tuned, at["low"] is not None and at["low"] > at["control"]
+    if "base" in settled and not subject.same_trunk:
+        change = settled["tuned_minus_base"]
+        sentence += f"; the base, under its {subject.base_head} head, from {_layer(settled['base'])} on"
+        sentence += (
+            f": a change of {change['value']:+.0f} layers [{change['low']:+.0f}, {change['high']:+.0f}]"
+        )
+        shown, clear = change, not change["low"] <= 0 <= change["high"]
+        control += f"; the base under its {subject.base_head} head"
+    verdict = "task not learned" if subject.learned is False else ("found" if clear else "undecided")
+    return [
+        Finding(
+            lens="logit_lens", arm=subject.arm, sentence=f"{sentence}.", metric="settled_layer", value=shown["value"],
+            low=shown["low"], high=shown["high"], n=tuned["n"], test="bootstrap over rows, equal texts together",
+            control=control, rows=f"{tuned['n']} rows", verdict=verdict,
+        )
+    ]  # fmt: skip
+
+
+def _layer(row: Record) -> str:
+    return "the embeddings" if row["value"] < 0 else f"layer {row['value']:.0f}"

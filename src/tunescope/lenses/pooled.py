@@ -1,0 +1,78 @@
+"""Pooled states along the residual stream, kept for statistics that need all rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from tunescope.capture.sites import Site
+from tunescope.errors import LensError
+from tunescope.lenses.reading import ReadingLens, View
+from tunescope.models.classifier import Classifier
+from tunescope.stats.blocks import OpenBlock
+from tunescope.stats.results import result_table
+
+
+def stream_sites(model: Classifier) -> list[Site]:
+    """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
+    sites = [Site("embeddings"), *(Site("resid_post", layer) for layer in range(model.n_layers))]
+    return sites if model.family.final_norm is None else [*sites, Site("final_norm_out")]
+
+
+def site_name(site: str, layer: int | None) -> str:
+    """Return a place in a sentence."""
+    return {"embeddings": "the embeddings", "final_norm_out": "the final norm's output"}.get(
+        site, f"layer {layer}"
+    )
+
+
+class KeptRows(ReadingLens):
+    """Keeps the pooled states of the first rows at every site of the stream.
+
+    Rows are drawn in an order that depends on their ids alone, so the first of them are a random sample.
+
+    Args:
+        rows: How many rows are kept, those of ranks 0 to rows - 1.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.kept: dict[tuple[str, Site], OpenBlock] = {}
+        self.row_ids: dict[int, str] = {}
+
+    def sites(self, model: Classifier) -> list[Site]:
+        """Return the sites of the stream."""
+        return stream_sites(model)
+
+    def update(self, view: View) -> None:
+        """Pool one site's states by the mask and keep those of the first rows.
+
+        Raises:
+            LensError: A row came twice, or two models saw different rows.
+        """
+        here = np.flatnonzero(view.ranks < self.rows)
+        for place in here.tolist():
+            rank, row_id = int(view.ranks[place]), view.row_ids[place]
+            if self.row_ids.setdefault(rank, row_id) != row_id:
+                raise LensError(
+                    f"The models saw different rows: at place {rank} {self.row_ids[rank]!r} and {row_id!r}."
+                )
+        pooled = view.model.pool(view.activation, view.attention_mask).float().cpu().numpy()
+        block = self.kept.setdefault((view.which, view.site), OpenBlock(0, 1, self.rows))
+        block.put(0, view.ranks[here], pooled[here], f"{view.which}:{view.site}")
+
+    def features(self, which: str, site: Site) -> np.ndarray:
+        """Return the kept rows of one site, `[rows, D]` float32.
+
+        Raises:
+            LensError: Some of the rows did not come.
+        """
+        block = self.kept.get((which, site))
+        came = 0 if block is None else block.complete_rows
+        if block is None or came < self.rows:
+            raise LensError(f"{which}:{site}: {self.rows - came} of {self.rows} rows did not come.")
+        return block.features[0]
+
+    def table(self) -> pl.DataFrame:
+        """Return nothing: this lens serves others."""
+        return result_table([])
