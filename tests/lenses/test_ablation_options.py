@@ -91,7 +91,7 @@ def test_all_but_one_groups_and_places_stand_in_the_table_under_their_names(mode
         **{
             **FAST,
             "all_but_one": ("attention",),
-            "also": ("L0N0-9", "L2D3", "T-1"),
+            "also": ("L0N0-9", "L2D3", "T-1", "T-1"),
             "groups": {"mine": ("L0H1", "L2.mlp")},
         }
     )
@@ -107,7 +107,8 @@ def test_all_but_one_groups_and_places_stand_in_the_table_under_their_names(mode
         "mine",
     }
     kept = table.filter(pl.col("scope") == "all_but_one")
-    assert set(kept["site"]) == {"all_but_one:attn_out"} and sorted(set(kept["layer"])) == [0, 1, 2]
+    assert set(kept["site"]) == {"all_but_one:attn_out"}
+    assert sorted(set(kept["layer"])) == [0, 1, 2]
     with pytest.raises(LensError, match="layer 7 is outside the model; its layers are 0 to 2"):
         ablation.run(subject_of(model), AblationOptions(**{**FAST, "also": ("L7H0",)}))
 
@@ -227,7 +228,9 @@ def test_max_t_keeps_the_chance_of_any_false_call_and_finds_what_is_there():
     values[:, 3] += 1.2
     values[:, 5] = 0.0
     p = max_t_p(values, permutations=999)
-    assert p[3] < 0.01 and p[5] == 1.0 and (np.delete(p, 3) > 0.05).all()
+    assert p[3] < 0.01
+    assert p[5] == 1.0
+    assert (np.delete(p, 3) > 0.05).all()
     # Against a plain loop, with t itself.
     plain = np.random.default_rng(0)
     t = np.abs(stats.ttest_1samp(np.delete(values, 5, 1), 0).statistic)
@@ -248,7 +251,8 @@ def test_max_t_is_an_option(model):
         t.filter((pl.col("scope") == "one") & (pl.col("control") == "none") & pl.col("class").is_null())
         for t in (plain, other)
     )
-    assert (two["q"] >= one["p"] - 0.02).all() and not one["q"].equals(two["q"])
+    assert (two["q"] >= one["p"] - 0.02).all()
+    assert not one["q"].equals(two["q"])
 
 
 def test_samples(model, tmp_path):
@@ -271,7 +275,8 @@ def test_samples(model, tmp_path):
             assert chances[own].max(1).min() >= chances[fresh].max(1).max() - 1e-9
 
     binned, note = sample_rows(subject, LensRows(n=40), Sample(kind="confidence_bins", bins=4))
-    assert len(binned) == 40 and "bins of confidence" in note
+    assert len(binned) == 40
+    assert "bins of confidence" in note
     ranks = np.argsort(np.argsort(chances.max(1), kind="stable"))
     bins = np.bincount(ranks[[place[row] for row in binned.row_ids]] * 4 // len(tokens), minlength=4)
     assert bins.tolist() == [10, 10, 10, 10]
@@ -303,7 +308,9 @@ def test_removing_directions(model, tmp_path):
     )  # same span, not orthonormal
     options = AblationOptions(**{
         **FAST, "edits": ("zero", "mean"),
-        "directions": {"classes": Direction(layer=1, classes=True), "file": Direction(layer=1, file=tmp_path / "plane.npy")},
+        "directions": {
+            "classes": Direction(layer=1, classes=True), "file": Direction(layer=1, file=tmp_path / "plane.npy"),
+        },
     })  # fmt: skip
     table, examples = ablation.run(subject, options)
     tokens = subject.draw(options.rows)
@@ -337,7 +344,8 @@ def test_edits_are_reported_beside_one_another(model):
         (pl.col("site") == "head_out") & (pl.col("control") == "none") & pl.col("class").is_null()
     )
     wide = heads.pivot("edit", index="component", values="value")
-    assert wide.height == 12 and set(edits) < set(wide.columns)
+    assert wide.height == 12
+    assert set(edits) < set(wide.columns)
     for one in edits:
         for other in edits:
             if one < other:

@@ -61,6 +61,12 @@ def test_the_page_draws_the_three_lenses_with_their_numbers_and_escapes_words(tm
     assert page.count('">&lt;b&gt;&amp;rain</bdi>') == shown.height
     assert "Rank correlation over the words of a row, left out and masked (tuned)" in page
     assert 'class="shade-for-4"' in page or 'class="shade-against-4"' in page
+    notes = {output.lens: " ".join(output.provenance["notes"]) for output in outputs}
+    assert (
+        "ends every block with a norm" in notes["logit_lens"]
+    )  # each lens has its own notes, and no other's
+    assert "nonlinearity" in notes["attribution_direct"]
+    assert "nonlinearity" not in notes["logit_lens"] + notes["words"]
     assert 'id="lens-1"' not in page  # none is shown a second time as a plain table
 
 

@@ -41,7 +41,8 @@ def side(examples, model, **wanted):
     return kept.select("x", "y", "z").to_numpy()
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])
+# UMAP draws at random for every point, so equal rows stay together only because they are one point.
+@pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
 def test_identical_models_lie_on_one_another_and_nothing_is_found(kind, method, tmp_path):
     model = load(str(tiny_folder(kind, tmp_path)))
@@ -173,6 +174,35 @@ def test_the_base_without_a_head_has_no_predictions(pair):
     assert (tuned["error"] == (tuned["label"] != tuned["prediction"])).all()
 
 
+def test_a_model_whose_rows_are_all_alike_has_a_map_beside_the_other_but_no_clusters(pair, tmp_path):
+    base = load(str(tiny_folder("gpt2", tmp_path, seed=0, layers=3)))
+    with torch.no_grad():
+        base.trunk.ln_f.weight.zero_()
+    output = maps_of(make_subject(base, pair[1]), axes=[2], layers=[2, 3])
+    assert len(np.unique(side(output.examples, "base", layer=3)[:, :2], axis=0)) == 1
+    last = output.examples.filter(pl.col("layer") == 3)
+    assert last.filter(pl.col("model") == "base")["kmeans"].null_count() == 40
+    assert last.filter(pl.col("model") == "tuned")["kmeans"].null_count() == 0
+    notes = output.table.filter((pl.col("metric") == "clusters") & pl.col("note").is_not_null())
+    assert notes.select("model", "layer", "note").rows() == [
+        ("base", 3, "no clusters: 1 different states; 3 are needed")
+    ]
+
+
+def test_layers_without_different_states_are_said_and_refused_where_nothing_is_left(pair, tmp_path):
+    base, tuned = (load(str(tiny_folder("gpt2", tmp_path / str(s), seed=s, layers=3))) for s in (0, 1))
+    for model in (base, tuned):
+        with torch.no_grad():
+            model.trunk.ln_f.weight.zero_()
+    subject = make_subject(base, tuned)
+    output = maps_of(subject, axes=[2], layers=[2, 3])
+    assert set(output.examples["layer"]) == {2}
+    said = output.table.filter((pl.col("metric") == "trustworthiness") & (pl.col("layer") == 3))
+    assert said["note"].to_list() == ["no map: 2 different states; 10 are needed"]
+    with pytest.raises(LensError, match="no layer has 10 different states"):
+        maps_of(subject, axes=[2], layers=[3])
+
+
 def test_too_few_rows_are_refused(pair):
     with pytest.raises(LensError, match="at least 10 rows; there are 6"):
         maps_of(make_subject(*pair, make_rows(9)))
@@ -197,6 +227,14 @@ def test_a_missing_library_is_said_before_anything_is_read(pair, monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"umap need the library no_such_library"):
         maps_of(make_subject(*pair), methods=["pca", "umap"])
     assert maps_of(make_subject(*pair)).examples.height
+
+
+@pytest.mark.parametrize("method", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
+def test_ten_rows_are_enough_for_every_method(pair, method):
+    output = maps_of(make_subject(pair[0], pair[0]), rows={"n": 10}, methods=[method], layers=[2])
+    assert np.isfinite(output.examples.select("x", "y").to_numpy()).all()
+    trust = output.table.filter(pl.col("metric") == "trustworthiness")
+    assert set(trust["n"]) == {10}
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tiny import FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
-from tunescope.lenses import LENSES, LensRows, look, seed_band, seed_band_findings
+from tunescope.lenses import LENSES, LensRows, bow_tie, look, seed_band, seed_band_findings
 from tunescope.lenses.pooled import KeptRows
 from tunescope.lenses.reading import View
 from tunescope.lenses.similarity import SimilarityLens, SimilarityOptions
@@ -179,6 +179,14 @@ def test_the_bow_tie_is_the_one_of_the_maps_and_only_tuning_moves_it(tmp_path):
     assert change.filter(pl.col("metric") == "bow_tie")["low"].item() > 0
     assert "Bow-tie, CKA within the two halves" in output.findings[1].sentence
     assert output.findings[1].verdict == "found"
+    reverse = {"low": -0.2, "high": -0.1, "value": -0.15}
+    equal = (pl.col("metric") == "bow_tie_equal_distance") & (pl.col("model") == "tuned_minus_base")
+    other = table.with_columns(
+        pl.when(equal).then(pl.lit(end)).otherwise(pl.col(name)).alias(name) for name, end in reverse.items()
+    )
+    faded = bow_tie.findings(other, subject)[0]
+    assert faded.verdict == "undecided"
+    assert "-0.15 [-0.20, -0.10], so it is no more than fading with distance; with" in faded.sentence
     tokens = subject.draw(LensRows(**ROWS), labelled=False)
     biased = table.filter(
         (pl.col("metric") == "cka_biased") & (pl.col("model") == "base_tuned") & SAME & (pl.col("layer") == 2)

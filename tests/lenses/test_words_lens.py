@@ -47,12 +47,13 @@ def test_leaving_a_planted_word_out_is_its_closed_form_and_planted_words_lead(fa
         assert row["left_out"] == pytest.approx(expected, abs=2e-4)
     effects = output.table.filter((pl.col("metric") == "word_effect") & (pl.col("by") == "left_out"))
     for name, planted in (("positive", GOOD), ("negative", BAD)):
-        own = effects.filter(pl.col("class") == name).sort("value", descending=True)
+        own = effects.filter(pl.col("class") == name).sort("low", descending=True)
         leading = own["word"].to_list()[: len(set(planted) & set(own["word"]))]
         assert set(leading) <= set(planted)
         assert len(leading) >= 2
-        sentence = next(one for one in output.findings if f"most for {name} is" in one.sentence)
+        sentence = next(one for one in output.findings if f"most surely for {name} is" in one.sentence)
         assert repr(leading[0]) in sentence.sentence
+        assert sentence.verdict == "found"
     best = effects.filter(pl.col("class") == "positive").sort("value")[-1]
     assert best["value"][0] > best["control"][0]
     failed = output.table.filter(pl.col("metric") == "incomplete_rows")

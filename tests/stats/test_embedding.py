@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -124,3 +127,22 @@ def test_maps_keep_two_far_groups_apart_and_repeat_bit_for_bit(method, axes):
     np.fill_diagonal(away, np.inf)
     side = np.arange(50) // 25
     assert (side[away.argmin(axis=1)] == side).all()
+
+
+@pytest.mark.slow
+def test_umap_does_not_depend_on_the_threads_of_numba():
+    code = """
+import hashlib
+import numpy as np
+from tunescope.stats.embedding import nearest, umap
+points = np.random.default_rng(0).normal(size=(80, 5))
+print(hashlib.sha256(umap(points, points[:, :2], nearest(points, 10), 0).tobytes()).hexdigest())
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "NUMBA_NUM_THREADS": threads}, check=True,
+            capture_output=True, text=True,
+        ).stdout
+        for threads in ("1", "2")
+    }  # fmt: skip
+    assert len(found) == 1

@@ -27,7 +27,9 @@ def test_at_the_optimum_the_gradient_of_the_penalised_likelihood_is_zero():
 def test_a_constant_dimension_is_not_blown_up():
     generator = np.random.default_rng(1)
     features = generator.normal(size=(100, 3)).astype(np.float32)
-    features[:, 1] = 0.1
+    features[:, 1] = np.where(
+        np.arange(100) % 2, np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1))
+    )
     labels = (features[:, 0] > 0).astype(int)
     probe = fit_linear_probe(features, labels, 10.0)
     assert probe.scale[1] == 1

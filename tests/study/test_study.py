@@ -218,17 +218,22 @@ def test_changed_study_says_what_it_redoes_and_why_before_it_starts(copied, revi
     }
 
 
-def test_changed_data_file_is_noticed(copied, reviews, gpt2_folder, tmp_path):
-    other = write_reviews(tmp_path / "reviews.csv", seed=1)
-    study, folder = copied
-    changed = study.model_copy(update={"data": study.data.model_copy(update={"path": str(other)})})
+def test_changed_data_file_is_noticed(gpt2_folder, tmp_path, monkeypatch):
+    data = write_reviews(tmp_path / "reviews.csv", rows=60, seed=1)
+    raw = raw_study(data, gpt2_folder, lenses=[], audit=False)
+    raw["arms"][0] |= {"method": "head_only", "training": {"max_steps": 1}}
+    study, folder = make_study(raw), tmp_path / "moods"
+    run(study, folder, device="cpu")
+    write_reviews(data, rows=60, seed=2)
+    monkeypatch.setattr(sys.modules["tunescope.study.work"], "make_data", _stopped)
     progress = Listening()
-    run(changed, folder, device="cpu", progress=progress)
-    write_reviews(other, seed=2)
-    progress = Listening()
-    run(changed, folder, device="cpu", progress=progress)
+    with pytest.raises(SystemError, match="read again"):
+        run(study, folder, device="cpu", progress=progress)
     assert any(line.startswith("  data: files.") for line in progress.lines)
-    assert read_json(folder / "data" / "summary.json")["provenance"]
+
+
+def _stopped(*_):
+    raise SystemError("the data is read again")
 
 
 def test_arm_that_leaves_the_study_is_set_aside_and_returns_untrained_again(
@@ -263,28 +268,24 @@ STOPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("step", "when"),
-    [
-        ("make_training", "before"),
-        *((step, "after") for step in STOPS),
-    ],
-)
-def test_stop_in_any_stage_then_continue_gives_the_same(small, tmp_path, monkeypatch, step, when):
-    """The process ends where the work starts, or where it is done and not yet recorded."""
+def test_stop_in_every_stage_then_continue_gives_the_same(small, tmp_path, monkeypatch):
+    """The process ends where a training starts, and in each stage where the work is done and not yet recorded."""
     study, folder = small
-    module = sys.modules[f"tunescope.study.{STOPS[step]}"]
-    original = getattr(module, step)
+    stops = [(step, "after") for step in STOPS]
+    stops.insert(list(STOPS).index("make_training"), ("make_training", "before"))
+    for step, when in stops:
+        module = sys.modules[f"tunescope.study.{STOPS[step]}"]
+        original = getattr(module, step)
 
-    def dies(*args):
-        if when == "after":
-            original(*args)
-        raise SystemError("power cut")
+        def dies(*args, step=step, when=when, original=original):
+            if when == "after":
+                original(*args)
+            raise SystemError(f"power cut {when} {step}")
 
-    monkeypatch.setattr(module, step, dies)
-    with pytest.raises(SystemError, match="power cut"):
-        run(study, tmp_path / "moods", device="cpu")
-    monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, dies)
+            with pytest.raises(SystemError, match=f"power cut {when} {step}"):
+                run(study, tmp_path / "moods", device="cpu")
     run(study, tmp_path / "moods", device="cpu")
     assert contents(tmp_path / "moods") == contents(folder)
 
@@ -315,12 +316,19 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_process_that_is_killed_while_training_is_continued(tmp_path, reviews, gpt2_folder, number):
-    raw = raw_study(
-        reviews, gpt2_folder, arms=[{"name": "full", "model": str(gpt2_folder), "base_head": "none"}]
-    )
+@pytest.fixture(scope="session")
+def straight(reviews, gpt2_folder, tmp_path_factory):
+    """A study of one training that is long enough to be stopped, and its run without a stop."""
+    arms = [{"name": "full", "model": str(gpt2_folder), "base_head": "none"}]
+    raw = raw_study(reviews, gpt2_folder, arms=arms, lenses=[], audit=False)
     raw["training"]["num_train_epochs"] = 12
+    return raw, run(make_study(raw), tmp_path_factory.mktemp("runs") / "straight", device="cpu")
+
+
+# Ctrl-C has a cheaper sibling above, and one in the tests of training.
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_process_that_is_killed_while_training_is_continued(tmp_path, straight, number):
+    raw, undisturbed = straight
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     folder = tmp_path / "moods"
     script = SCRIPT.format(here=str(HERE), study=str(tmp_path / "study.yaml"), folder=str(folder))
@@ -344,10 +352,8 @@ def test_process_that_is_killed_while_training_is_continued(tmp_path, reviews, g
     if number == signal.SIGINT:
         assert b"Interrupted" in stderr
     assert not (folder / "stages" / "train-full-seed-0.json").exists()
-    study = make_study(raw)
-    run(study, folder, device="cpu")
-    straight = run(study, tmp_path / "straight", device="cpu")
-    assert contents(folder) == contents(straight)
+    run(make_study(raw), folder, device="cpu")
+    assert contents(folder) == contents(undisturbed)
 
 
 def test_folder_in_use_is_refused(copied):
@@ -373,9 +379,10 @@ def test_errors_leave_no_half_written_run(reviews, gpt2_folder, tmp_path):
 
 def test_several_seeds_families_and_poolings_in_one_study(reviews, gpt2_folder, bert_folder, tmp_path):
     arms = [
-        {"name": "bert-mean", "model": str(bert_folder), "pooling": "mean", "base_head": "tuned"},
+        {"name": "bert-mean", "model": str(bert_folder), "pooling": "mean", "base_head": "tuned",
+         "training": {"max_steps": 2}},
         {"name": "gpt2", "model": str(gpt2_folder), "base_head": "none", "training": {"max_steps": 3}},
-    ]
+    ]  # fmt: skip
     folder = run(
         make_study(raw_study(reviews, gpt2_folder, arms=arms, seeds=[0, 3])), tmp_path / "run", device="cpu"
     )

@@ -54,15 +54,9 @@ def notes_on(
                 notes.append(f"{_counted(count, word)} in both {first} and {second}, as given.")
     if found["repeats"]:
         count = found["repeats"]
-        said = f"{count:,} row{'s repeat' if count > 1 else ' repeats'} an earlier text"
-        notes.append(
-            f"{said} in the source, counted over all splits before rows were left out as repeats or drawn."
-        )
+        notes.append(_in_source(f"{count:,} row{'s repeat' if count > 1 else ' repeats'} an earlier text"))
     if found["label_conflicts"]:
-        conflicts = _counted(found["label_conflicts"], "text")
-        notes.append(
-            f"{conflicts} under more than one label in the source, counted over all splits before rows were left out as repeats or drawn."
-        )
+        notes.append(_in_source(f"{_counted(found['label_conflicts'], 'text')} under more than one label"))
     if made is not None:
         parts = [f"{name} ({share:.0%})" for name, share in made["shares"].items()]
         if "fold" in made:
@@ -74,6 +68,11 @@ def notes_on(
         if len(column) and missing and column.null_count() < len(column):
             notes.append(f"{split} has no row of {', '.join(map(repr, missing))}.")
     return notes
+
+
+def _in_source(said: str) -> str:
+    """Say what was counted on all rows: the audit counts again, on those that are left."""
+    return f"{said} in the source, counted over all splits before rows were left out as repeats or drawn."
 
 
 def _counted(count: int, noun: str) -> str:

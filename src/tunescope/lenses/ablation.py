@@ -135,6 +135,7 @@ def planned(model: Classifier, options: AblationOptions) -> list[Variant]:
             found += pairs(every(model, ("heads",), edit), options.pairs == "within_layer")
         for kind in options.all_but_one:
             found += all_but_one(every(model, (kind,), edit))
+    found = list({(one.name, one.edit, one.scope): one for one in found}.values())  # each place once
     if options.random_control:
         found += [
             replace(one, control="random") for one in found

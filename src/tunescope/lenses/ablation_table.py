@@ -127,7 +127,7 @@ def split_half(subject: Subject, effects: dict[str, Effects], tokens: Tokens) ->
         for name, sites in (("strongest head", HEADS), ("strongest sublayer", SUBLAYERS)):
             picked = _pick(effects["tuned"].margin_change[first], effects["tuned"].variants, sites, edit)
             if picked is not None:
-                found += _shown(subject, effects, picked, first, tokens, name)
+                found += _shown(subject, effects, picked, second, tokens, name)
         if "base" in effects:
             change = effects["tuned"].margin_change - effects["base"].margin_change
             picked = _pick(

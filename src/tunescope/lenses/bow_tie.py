@@ -57,6 +57,8 @@ def bow_tie_records(matrix: CKAMatrix, layers: int, about: dict[str, Any]) -> li
 def findings(own: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     """Say whether tuning made the halves of the depth more unlike each other than their layers are among themselves.
 
+    It is found where the change and, if it can be had, the change at equal distance lie on the same side of 0.
+
     Args:
         own: The CKA table of this arm and seed.
         subject: What was looked at.
@@ -67,15 +69,19 @@ def findings(own: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     if None in raw:
         return []
     base, tuned, change = (row for row in raw if row is not None)
+    equal = known.get(("cka", EQUAL_DISTANCE, "tuned_minus_base"))
+    decided = _side(change) != 0
+    agreed = equal is None or _side(equal) == _side(change)
+    fades = "" if agreed or not decided else ", so it is no more than fading with distance"
     others = [
-        f"{words} {_number(row, True)}"
-        for words, row in (
-            ("at equal distance in depth", known.get(("cka", EQUAL_DISTANCE, "tuned_minus_base"))),
-            ("with standardised dimensions", known.get(("cka_standardised", METRIC, "tuned_minus_base"))),
+        f"{words} {_number(row, True)}{after}"
+        for words, row, after in (
+            ("at equal distance in depth", equal, fades),
+            ("with standardised dimensions", known.get(("cka_standardised", METRIC, "tuned_minus_base")), ""),
         )
         if row is not None
     ]
-    decided = change["low"] is not None and (change["low"] > 0 or change["high"] < 0)
+    verdict = "found" if decided and agreed else "undecided"
     sentence = (
         f"Bow-tie, CKA within the two halves of the depth minus CKA between them: base {_number(base)}, tuned "
         f"{_number(tuned)}, changed by {_number(change, True)}"
@@ -87,9 +93,16 @@ def findings(own: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
             lens="cka", arm=subject.arm, sentence=sentence, metric=METRIC, value=change["value"], low=change["low"],
             high=change["high"], n=change["n"], test="delete-a-group jackknife, base and tuned on the same rows",
             control=f"the base's own: {base['value']:.2f}", rows=f"{change['n']} rows",
-            verdict="task not learned" if subject.learned is False else ("found" if decided else "undecided"),
+            verdict="task not learned" if subject.learned is False else verdict,
         )
     ]  # fmt: skip
+
+
+def _side(row: dict[str, Any]) -> int:
+    """Return on which side of 0 an interval lies; 0 where it holds 0 or is not known."""
+    if row["low"] is None:
+        return 0
+    return int(row["low"] > 0) - int(row["high"] < 0)
 
 
 def _number(row: dict[str, Any], signed: bool = False) -> str:

@@ -319,7 +319,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     levels = own.filter((pl.col("model") == "tuned") & (pl.col("metric") == "accuracy")).sort("layer")
     at = levels.filter(pl.col("layer") == int(tuned["value"])).row(0, named=True)
     sentence = (
-        f"From {_layer(tuned)} on, the tuned model's own head is within {tuned['within']:.0%} points of its final "
+        f"From {_layer(tuned)} on, the tuned model's own head is within {100 * tuned['within']:g} points of its final "
         f"accuracy of {levels['value'][-1]:.3f} (there {at['value']:.3f})"
     )
     control = f"labels dealt at random: accuracy {at['control']:.3f}"

@@ -102,8 +102,20 @@ def look(
     for name, lens, options in parsed:
         table, examples = tables[name]
         findings = [] if subject.identical else list(lens.findings(table, subject))
-        outputs.append(LensOutput(name, table, examples, findings, _about(subject, lens, options)))
+        about = _about(subject, lens, options)
+        about["notes"] = _notes_of(name, about["notes"], set(lenses) - {subject.arm})
+        outputs.append(LensOutput(name, table, examples, findings, about))
     return outputs
+
+
+def _notes_of(lens: str, notes: Sequence[str], lenses: set[str]) -> list[str]:
+    """Return what concerns one lens: notes that begin with a lens's name and a colon belong to that lens alone."""
+    own = f"{lens}: "
+    return [
+        note[len(own) :][:1].upper() + note[len(own) + 1 :] if note.startswith(own) else note
+        for note in notes
+        if note.startswith(own) or note.partition(": ")[0] not in lenses
+    ]
 
 
 def _same_tokens(subject: Subject) -> None:
@@ -123,8 +135,21 @@ def _about(subject: Subject, lens: Lens | ReadLens, options: BaseModel) -> dict[
         "rows": rows.model_dump(mode="json") if rows is not None else {},
         "options": options.model_dump(mode="json"),
         "sampling_seed": subject.sampling_seed,
-        "notes": list(subject.notes),
+        "notes": [*subject.notes, *_first_windows(subject, rows)],
     }
+
+
+def _first_windows(subject: Subject, rows: LensRows | None) -> list[str]:
+    """Say that of texts in several windows the lenses read the first, where windows slide."""
+    known = subject.splits if rows is None else {rows.split: subject.splits[rows.split]}
+    slid = [tokens for tokens in known.values() if tokens.windows is not None]
+    if not slid:
+        return []
+    more = sum(int((tokens.n_windows > 1).sum()) for tokens in slid)
+    return [
+        f"{subject.arm}: first window only; windows slide, and {more:,} of {sum(map(len, slid)):,} {'/'.join(known)} "
+        "rows have more than one"
+    ]
 
 
 def save_outputs(outputs: Sequence[LensOutput], folder: Path, about: Mapping[str, Any]) -> list[Finding]:

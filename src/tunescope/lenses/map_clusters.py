@@ -45,7 +45,7 @@ def clustered(
         values = stage.values[stage.side(which)[:rows]]
         different = len(np.unique(stage.side(which)[:rows]))
         if different < FEWEST:
-            note = f"no clusters: the rows have only {different} different states"
+            note = f"no clusters: {different} different states; {FEWEST} are needed"
             records.append({"model": which, "metric": "clusters", "n": rows, "note": note})
             continue
         least = options.least_rows or max(5, round(0.02 * rows))

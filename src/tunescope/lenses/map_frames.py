@@ -103,4 +103,7 @@ class Frames:
         if method == "tsne":
             perplexity = min(self.options.perplexity, (len(reduced) - 1) / 3)
             return tsne(start, near.first(int(3 * perplexity)), perplexity, self.seed)
-        return umap(reduced, start, near.first(self.options.umap_neighbours - 1), self.seed)
+        wanted = min(
+            self.options.umap_neighbours, len(reduced) - 1
+        )  # UMAP needs fewer neighbours than points
+        return umap(reduced, start, near.first(wanted - 1), self.seed)

@@ -103,7 +103,7 @@ def run(subject: Subject, options: MapOptions) -> tuple[pl.DataFrame, pl.DataFra
             grouped, found = map_clusters.clustered(stage, tokens, options.clusters, subject)
             records += [{**stage.about, **record} for record in found]
             if len(stage.values) < MINIMUM_POINTS:
-                note = f"no map: the rows have only {len(stage.values)} different states"
+                note = f"no map: {len(stage.values)} different states; {MINIMUM_POINTS} are needed"
                 records.append(
                     {**stage.about, "model": "base_tuned", "metric": "trustworthiness", "note": note}
                 )
@@ -186,10 +186,12 @@ def _coordinates(
     """Return one row per row, model, method and number of axes, base rows first."""
     known = []
     for which in SIDES:
-        groups = {
-            name: pl.Series([*found.tolist(), *[None] * (stage.rows - len(found))], dtype=pl.Int64)
-            for name, found in grouped[which].items()
-        }
+        groups = {}
+        for (
+            name
+        ) in map_clusters.METHODS:  # both always, though a model whose rows are all alike has no clusters
+            found = grouped[which].get(name, np.empty(0, dtype=np.int64)).tolist()
+            groups[name] = pl.Series([*found, *[None] * (stage.rows - len(found))], dtype=pl.Int64)
         known.append(columns[which].with_columns(**groups))
     rows = pl.concat(known)
     about = {"arm": pl.lit(stage.about["arm"]), "seed": pl.lit(stage.about["seed"], dtype=pl.Int64),

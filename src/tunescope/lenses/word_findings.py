@@ -18,19 +18,23 @@ Record = dict[str, Any]
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
-    """Say which word speaks most for each class, and how well leaving out and integrated gradients agree.
+    """Say which word speaks most surely for each class, and how well leaving out and integrated gradients agree.
 
     A word is ``found`` if its effect survives the correction and its interval lies above what the other words of the
     same rows do.
     """
     mine = table.filter((pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed)))
     effects = mine.filter((pl.col("metric") == "word_effect") & (pl.col("by") == "left_out"))
-    found = []
+    made = []
     for name in subject.tuned.labels.names[:SPOKEN_CLASSES]:
         own = effects.filter((pl.col("class") == name) & (pl.col("model") == "tuned"))
         if own.height:
-            best = own.sort(["value", "word"], descending=[True, False]).row(0, named=True)
-            found.append(_word(effects, best, subject))
+            # By the lower end of the interval: by the mean, a rare word with one large effect would come first.
+            best = own.sort(["low", "word"], descending=[True, False], nulls_last=True).row(0, named=True)
+            made.append(_word(effects, best, subject))
+    # A sentence on every class of which no word is sure would only be noise: then the surest of all speaks alone.
+    found = [one for one in made if one.verdict != "undecided"]
+    found = found or sorted(made, key=lambda one: -(one.low if one.low is not None else -float("inf")))[:1]
     agreement = mine.filter(
         (pl.col("metric") == "rank_agreement") & (pl.col("by") == "left_out and gradient")
         & (pl.col("model") == "tuned") & pl.col("value").is_not_null()
@@ -49,8 +53,8 @@ def _word(effects: pl.DataFrame, best: Record, subject: Subject) -> Finding:
         and best["low"] > max(best["control"], 0.0)
     )  # fmt: skip
     sentence = (
-        f"The word that speaks most for {best['class']} is {best['word']!r}: without it the class's margin falls by "
-        f"{_number(best)} logits in the tuned model ({best['rows']} rows)."
+        f"The word that speaks most surely for {best['class']} is {best['word']!r}: without it its margin falls "
+        f"by {_number(best)} logits in the tuned model ({best['rows']} rows)."
     )
     control = f"another word of the same rows, at random: {best['control']:+.2f}"
     if base.height:

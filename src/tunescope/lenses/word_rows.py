@@ -21,7 +21,7 @@ class WordOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rows: LensRows = Field(default_factory=lambda: LensRows(n=128), description="which rows to look at")
+    rows: LensRows = Field(default_factory=lambda: LensRows(n=200), description="which rows to look at")
     at_least: int = Field(5, ge=2, description="rows that a word must stand in to be listed: 2 or more")
     most_words: int = Field(
         80,

@@ -208,12 +208,7 @@ def _baseline(run: RunFolder, name: str, about: str, metrics: Mapping[str, Any])
 
 def _notes(run: RunFolder) -> list[str]:
     """Return what the arms' own files say about them, and which baselines could not be made."""
-    told: dict[str, list[str]] = {}
-    for item in run.arms:
-        for note in (item.metrics or {}).get("notes") or []:
-            if item.arm not in told.setdefault(str(note), []):
-                told[str(note)].append(item.arm)
-    notes = [f"{listed(arms)}: {note}." for note, arms in told.items()]
+    notes = notes_of_arms(run)
     for name, reason in (run.left_out or {}).items():
         if name != "format_version":
             notes.append(f"Baseline {name} was left out: {str(reason).rstrip('.')}.")
@@ -233,6 +228,17 @@ def _notes(run: RunFolder) -> list[str]:
     if stopped:
         notes.append(f"Stopped early: {listed(dict.fromkeys(stopped))}.")
     return notes
+
+
+def notes_of_arms(run: RunFolder) -> list[str]:
+    """Return what the arms' metrics.json say that every reader must know, each note with its arms."""
+    told: dict[str, list[str]] = {}
+    for item in run.arms:
+        for note in (item.metrics or {}).get("notes") or []:
+            names = told.setdefault(str(note).rstrip("."), [])
+            if item.arm not in names:
+                names.append(item.arm)
+    return [f"{listed(names)}: {note}." for note, names in told.items()]
 
 
 def _reads_nothing(item: ArmRun) -> bool:

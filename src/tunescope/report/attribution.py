@@ -150,7 +150,8 @@ def word_groups(run: RunFolder) -> list[WordGroup]:
         figures = []
         if panels:
             caption = (
-                f"The {attribution.SHOWN_WORDS} words whose loss costs each class most margin in the tuned model, with "
+                f"The {attribution.SHOWN_WORDS} words whose loss most surely costs each class margin in the tuned "
+                "model (by the lower end of the interval), with "
                 f"95 % intervals. Grey: base. Picked on the rows they are shown on ({on}), so their size is flattering."
             )
             figures.append(style.Figure(f"words-{len(groups)}", "Deciding words", panels, caption, HOW_WORDS))

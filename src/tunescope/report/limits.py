@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunescope.report import comparison
+from tunescope.report import arms, comparison
 from tunescope.report.audit import audit_findings
 from tunescope.report.quality import Score, metric_tables
 from tunescope.report.read import RunFolder
@@ -41,6 +41,7 @@ def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
             f"±{100 * max(widths):.1f} percentage points; arms closer together than this are not told apart "
             "by looking at their intervals."
         )
+    told += arms.notes_of_arms(run)
     told += _evidence_limits(run)
     told += _lens_limits(run)
     notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
@@ -84,6 +85,7 @@ def _lens_limits(run: RunFolder) -> list[str]:
         told.append(
             "Base logits marked 'tuned' come from the tuned head on the base trunk, a head not made for it."
         )
+    known = {f"{item.arm}: {note}" for item in run.arms for note in (item.metrics or {}).get("notes") or []}
     for result in run.results.values():
         rows = rows_said(result)
         told.append(
@@ -91,7 +93,8 @@ def _lens_limits(run: RunFolder) -> list[str]:
             if rows
             else f"{result.lens}: which rows it looked at is not said."
         )
-        told += [f"{result.lens}: {note}" for note in result.provenance.get("notes") or []]
+        notes = [str(note) for note in result.provenance.get("notes") or []]
+        told += [f"{result.lens}: {note}" for note in notes if note not in known]
     if "ablation" in run.results:
         told.append(
             "Ablation says what breaks when a part is taken out, not what the part does: other parts may "

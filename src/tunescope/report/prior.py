@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunescope.report.figures import style
@@ -60,18 +60,12 @@ def priors(run: RunFolder) -> list[Prior]:
             continue
         with reading(run.folder, f"arms/{item.arm}/seed-{item.seed}/metrics.json"):
             colour = run.arm_names.index(item.arm) % len(style.ARM_COLOURS)
-            done = bool(one["done"])
-            found.append(
-                Prior(
-                    item.arm,
-                    colour,
-                    item.seed,
-                    "" if done else str(one["reason"]),
-                    str(one.get("note") or ""),
-                    _shares(one) if done else (),
-                    _rows(item.metrics or {}, one) if done else (),
-                )  # fmt: skip
-            )
+            shown = Prior(item.arm, colour, item.seed, "", str(one.get("note") or ""), (), ())
+            if one["done"]:
+                shown = replace(shown, shares=_shares(one), rows=_rows(item.metrics or {}, one))
+            else:
+                shown = replace(shown, reason=str(one["reason"]))
+            found.append(shown)
     return found
 
 

@@ -25,6 +25,8 @@ VERDICTS = {
     "task not learned": "unlearned",
 }
 
+SIMILARITIES = ("cka", "rsa_cosine", "rsa_correlation", "rsa_whitened", "procrustes")
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -66,7 +68,7 @@ def _card(item: Mapping[str, Any]) -> Finding:
         None if n is None else int(n),
     )
     # What "nothing changed" means: one for a similarity, zero for an effect.
-    nothing = 1.0 if item.get("metric") == "cka" else 0.0
+    nothing = 1.0 if item.get("metric") in SIMILARITIES else 0.0
     bounds = [bound for bound in (0.0, nothing, effect.value, effect.low, effect.high) if bound is not None]
     room = 0.08 * ((max(bounds) - min(bounds)) or 1.0)
     verdict = str(item.get("verdict") or "undecided")

@@ -48,7 +48,9 @@ def make_scratch(context: Context, arm: ArmConfig) -> dict[str, Any]:
         corpus = folder / "corpus.txt"
         texts = context.rows().split("train").frame["text"].to_list()
         write_atomic(corpus, "".join(" ".join(text.split()) + "\n" for text in texts))
-    record = pretrain(corpus, arm.scratch, folder / "work", context.study.seeds[0], context.progress)
+    record = pretrain(
+        corpus, arm.scratch, folder / "work", context.study.seeds[0], context.progress, context.device
+    )
     os.replace(folder / "work", folder / "model")
     kept = ("heldout_loss", "unigram_loss", "heldout_bits_per_byte", "unigram_bits_per_byte", "parameters")
     return {name: record[name] for name in kept}

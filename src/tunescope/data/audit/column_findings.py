@@ -69,10 +69,10 @@ def _tested(record: Mapping[str, Any]) -> Iterator[tuple[Finding, float]]:
         )
         yield Finding("amber", "label_told", sentence, advice, evidence), closed
     elif significant and record["cramers_v_corrected"] >= ASSOCIATED:
-        sentence = (
-            f"{column!r} goes with the label (Cramér's V {record['cramers_v_corrected']:.2f}, corrected; "
-            f"{probability('q', record['q'])}{'' if record['trusted'] else ', approximate: many expected counts are below 5'}); "
-            f"{numbers}."
-        )
+        said = probability("q", record["q"])
+        if not record["trusted"]:
+            said += ", approximate: many expected counts are below 5"
+        cramer = f"Cramér's V {record['cramers_v_corrected']:.2f}, corrected; {said}"
+        sentence = f"{column!r} goes with the label ({cramer}); {numbers}."
         advice = f"Look at results per value of {column!r} (slices)."
         yield Finding("note", "label_associated", sentence, advice, evidence), max(closed, 0.0)

@@ -175,7 +175,8 @@ def word_panels(table: pl.DataFrame, labels: Sequence[str], colour: str) -> tupl
     panels = []
     for name in classes[:SHOWN_CLASSES]:
         own = only(rows, **{"class": name})
-        tuned = only(own, model="tuned").sort(["value", "word"], descending=[True, False]).head(SHOWN_WORDS)
+        tuned = only(own, model="tuned").sort(["low", "word"], descending=[True, False], nulls_last=True)
+        tuned = tuned.head(SHOWN_WORDS)
         if tuned.is_empty():
             continue
         words = tuned["word"].to_list()[::-1]
