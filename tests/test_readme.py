@@ -53,7 +53,7 @@ def test_the_tree_in_the_readme_is_the_tree():
     named = set(re.findall(r"([a-z_]+(?:\.py|/))", tree)) - {"tunescope/", "src/"}
     source = PROJECT / "src" / "tunescope"
     for name in named:
-        places = [source / name, PROJECT / name, PROJECT / "tests" / name]
+        places = [folder / name for folder in (source, PROJECT, PROJECT / "tests", PROJECT / "docs")]
         assert any(place.exists() for place in places), name
     parts = {
         path.name + ("/" if path.is_dir() else "") for path in source.iterdir() if path.name[0] not in "_."

@@ -21,7 +21,9 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("coverage_bench", PROJECT / "benchmarks" / "coverage.py")
+    spec = importlib.util.spec_from_file_location(
+        "coverage_bench", PROJECT / "benchmarks" / "interval_coverage.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["coverage_bench"] = module
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 """How far intervals can be trusted: the simulated coverage that ships with the package.
 
-`benchmarks/coverage.py` writes the table, ``docs/coverage.md`` shows it.
+`benchmarks/interval_coverage.py` writes the table, ``docs/coverage.md`` shows it.
 """
 
 from __future__ import annotations

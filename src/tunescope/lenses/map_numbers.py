@@ -53,8 +53,8 @@ def judged(stage: Stage, drawn: Drawn, trusted: int, groups: np.ndarray, seed: i
         records.append(
             {**common, **_movement(points[: stage.rows], points[stage.rows :], shuffle, groups, seed)}
         )
-    full = (stage.values[stage.side(which)] for which in SIDES)
-    records.append({**stage.about, "method": "full", **_movement(*full, shuffle, groups, seed)})
+    base, tuned = (stage.values[stage.side(which)] for which in SIDES)
+    records.append({**stage.about, "method": "full", **_movement(base, tuned, shuffle, groups, seed)})
     return records
 
 

@@ -20,16 +20,21 @@ class ClusterOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int = Field(
-        2000, ge=10, le=5000, description="rows that are clustered, the first of a random order: 10 to 5000"
+        default=2000,
+        ge=10,
+        le=5000,
+        description="rows that are clustered, the first of a random order: 10 to 5000",
     )
-    most: int = Field(8, ge=2, description="the greatest number of k-means clusters tried: 2 or more")
+    most: int = Field(default=8, ge=2, description="the greatest number of k-means clusters tried: 2 or more")
     least_rows: int | None = Field(
-        None,
+        default=None,
         ge=2,
         description="the fewest rows of an HDBSCAN cluster: 2 or more; null is 2 % of the rows, 5 at least",
     )
-    resamples: int = Field(500, ge=20, description="bootstrap samples of rows: 20 or more")
-    permutations: int = Field(499, ge=19, description="permutations of labels for the null: 19 or more")
+    resamples: int = Field(default=500, ge=20, description="bootstrap samples of rows: 20 or more")
+    permutations: int = Field(
+        default=499, ge=19, description="permutations of labels for the null: 19 or more"
+    )
 
 
 class MapRows(LensRows):
@@ -67,5 +72,6 @@ class MapOptions(BaseModel):
     )
     trusted: int = Field(10, ge=1, description="neighbours that trustworthiness counts: 1 or more")
     clusters: ClusterOptions = Field(
-        default_factory=ClusterOptions, description="how clusters are found and compared with labels"
+        default_factory=lambda: ClusterOptions(),
+        description="how clusters are found and compared with labels",
     )
