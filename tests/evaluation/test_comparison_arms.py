@@ -370,3 +370,13 @@ def test_equal_arms_are_called_different_in_at_most_about_5_percent_of_studies(m
         found = compare_arms(arms, NAMES, options)
         called += any(pair["verdict"] == "found" for pair in found["pairs"])
     assert called / repetitions < 0.08
+
+
+@pytest.mark.parametrize("arms", [2, 10, 25])
+def test_enough_resamples_are_drawn_for_a_p_to_survive_its_correction(arms):
+    from tunescope.evaluation.comparison.arms import _resolved
+
+    resamples = _resolved(ComparisonOptions(), arms, 5).resamples
+    assert resamples >= 2000
+    assert 2 / (resamples + 1) * max(arms * (arms - 1) / 2, 5 * arms) < 0.026
+    assert _resolved(ComparisonOptions(resamples=50), arms, 5).resamples == 50

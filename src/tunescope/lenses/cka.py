@@ -185,7 +185,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     most, shuffled = f"{least['value']:.2f}{interval}", least["control"] or 0.0
     sentence = (
         f"Tuning changed representations most at {_place(least)}: CKA base against tuned {most}; at {_place(first)} "
-        f"it is {first['value']:.2f}, for unrelated rows {shuffled:.2f}."
+        f"it is {first['value']:.2f}, for unrelated rows {round(shuffled, 2) + 0.0:.2f}."
     )
     return [
         Finding(

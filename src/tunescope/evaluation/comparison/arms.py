@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ from tunescope.stats.multiboot import seed_spread
 from tunescope.stats.power import unpaired_detectable
 from tunescope.stats.tests import CORRECTIONS
 
+LEAST, MOST = 2000, 10_000
+
 
 @dataclass(frozen=True)
 class ComparisonOptions:
@@ -35,7 +37,7 @@ class ComparisonOptions:
         correction: "holm" bounds the chance of any false call, "bh" the share of false calls among all.
         equivalent_within: The difference that would not matter.
         level: The coverage of intervals; tests are made at 1 - level.
-        resamples: How many resamples are drawn.
+        resamples: How many resamples are drawn; None for as many as the correction over all pairs needs.
         seed: Seeds the resamples.
     """
 
@@ -44,7 +46,7 @@ class ComparisonOptions:
     correction: Literal["holm", "bh"] = "holm"
     equivalent_within: float = 0.01
     level: float = 0.95
-    resamples: int = 2000
+    resamples: int | None = None
     seed: int = 0
 
 
@@ -84,6 +86,7 @@ def compare_arms(
     others = dict(baselines or {})
     everything: dict[tuple[str, int | None], pl.DataFrame] = dict(predictions)
     everything |= {(name, None): frame for name, frame in others.items()}
+    options = _resolved(options, len(arms), len(others))
     rows = align(everything, label_names, options.split, groups)
     measured = _measured(rows, options.metric, options)
     accuracy = measured if options.metric == "accuracy" else _measured(rows, "accuracy", options)
@@ -111,7 +114,19 @@ def compare_arms(
     }
 
 
+def _resolved(options: ComparisonOptions, arms: int, baselines: int) -> ComparisonOptions:
+    """Draw so many resamples that the smallest p of any pair can survive the correction over its family.
+
+    A bootstrap p is at least 2 / (resamples + 1); times the number of pairs that must stay well below 0.05.
+    """
+    if options.resamples is not None:
+        return options
+    family = max(arms * (arms - 1) // 2, arms * baselines)
+    return replace(options, resamples=max(LEAST, min(200 * family, MOST), 80 * family))
+
+
 def _measured(rows: Aligned, metric: str, options: ComparisonOptions) -> Measured:
+    assert options.resamples is not None
     draws = rows.draws(metric, options.resamples, [options.seed, 0])
     return Measured(rows, metric, draws, options.level, options.seed)
 
