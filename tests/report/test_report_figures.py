@@ -193,3 +193,18 @@ def test_an_arm_has_one_colour_everywhere_and_colours_come_round():
         style.arm_colour(arms, "arm 1") == style.arm_colour(arms, f"arm {many + 1}") == style.ARM_COLOURS[1]
     )
     assert style.arm_colour(arms, "unknown") == style.BASE_COLOUR
+
+
+def test_where_one_models_norm_stands_at_anothers_block_the_axis_names_both():
+    shallow, deep = (
+        [{"arm": arm, "model": "base_tuned", "metric": "cka", "site": site, "layer": layer, "site_other": site,
+          "layer_other": layer, "value": 0.5, "low": 0.4, "high": 0.6, "n": 50, "control": 0.0}
+         for site, layer in places]
+        for arm, places in (
+            ("shallow", [("resid_post", 0), ("final_norm_out", 1)]),
+            ("deep", [("resid_post", 0), ("resid_post", 1), ("final_norm_out", 2)]),
+        )
+    )  # fmt: skip
+    lane = depth.cka_lane(result_table([*shallow, *deep]), ["shallow", "deep"])
+    assert lane is not None
+    assert lane.names == {1: "1, norm", 2: "norm"}

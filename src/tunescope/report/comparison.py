@@ -194,7 +194,7 @@ def _pair(one: Mapping[str, Any], difference: Estimate, drawn: Strip | None) -> 
         mcnemar=mcnemar,
         p=probability(one.get("p")),
         q=probability(one.get("q")),
-        detectable=str(detectable.get("note") or "–")
+        detectable=("none" if detectable.get("note") else "–")  # the pair's sentence says why
         if smallest is None
         else number(smallest) + ("" if power is None else f" ({percent(power, 0)})"),
         verdict=verdict,

@@ -69,8 +69,11 @@ def cka_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
                 low, high = control.get(layer, (value, value))
                 control[layer] = (min(low, value), max(high, value))
     ends = across.filter(pl.col("site") != "resid_post")
+    # Arms of different depth share the axis: where one model's norm stands at another's block, both are named.
+    blocks = set(values(only(across, site="resid_post"), "layer"))
     names = {
-        layer: place_name((site, layer)) for layer, site in ends.select("layer", "site").unique().iter_rows()
+        layer: f"{layer}, {place_name((site, layer))}" if layer in blocks else place_name((site, layer))
+        for layer, site in ends.select("layer", "site").unique().iter_rows()
     }
     return Lane("CKA, base against tuned", "CKA", tuple(lines), control, True, names) if lines else None
 
