@@ -15,12 +15,15 @@ from study_helpers import FILLERS, WORDS, Listening, make_study, raw_study
 from tunescope.config import ScratchConfig
 from tunescope.errors import ConfigError
 from tunescope.files import read_json
+from tunescope.planted.truth import TRUTH_COLUMNS
 from tunescope.report.arms import arms
 from tunescope.report.limits import limits
 from tunescope.report.prior import priors
 from tunescope.report.read import read_run
+from tunescope.runs import RunFolder
 from tunescope.study import run
 from tunescope.study import work as work_stage
+from tunescope.study.context import Context
 from tunescope.study.evidence import _model_word
 
 NOTE = "this model has read these texts, without labels"
@@ -185,3 +188,16 @@ def test_a_model_from_nothing_is_trained_on_the_device_of_the_run(tmp_path, monk
         )
         work_stage.make_scratch(context, arm)
     assert given == ["cpu", "cuda:1"]
+
+
+def test_no_baseline_sees_how_a_planted_label_came_about(tmp_path):
+    data = {"path": "planted:tiny", "text": "text", "label": "label"}
+    arm = {"name": "full", "model": "scratch"}
+    study = make_study({"name": "planted", "data": data, "arms": [arm]})
+    work_stage.make_data(Context(study, RunFolder(tmp_path)))
+    rows, written = (
+        pl.read_parquet(tmp_path / "data" / name) for name in ("rows.parquet", "planted/test.parquet")
+    )
+    assert "gender" in rows.columns
+    assert not set(TRUTH_COLUMNS) & set(rows.columns)
+    assert set(TRUTH_COLUMNS) < set(written.columns)

@@ -19,6 +19,8 @@ from tunescope.planted.grammar import OPPOSITE
 
 FAVOURED = "positive"  # the class that ambiguous sentences about women get more often
 DISFAVOURED = "negative"
+# Columns of the written splits that say how a label came about: no model and no baseline may see them.
+TRUTH_COLUMNS = ("clean_label", "decisive_word", "modifier", "kind", "frame", "noisy")
 
 _CLASS_OF = {word: name for name, listed in words.DECISIVE.items() for word in listed}
 _FLIPPING = tuple(phrase.split() for part in words.FLIPPING.values() for phrase in part)

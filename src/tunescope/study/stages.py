@@ -16,7 +16,7 @@ from tunescope.study.inputs import base_inputs, data_digests, elsewhere_digests,
 
 # Raised by whoever changes what the code of a stage computes.
 VERSIONS = {
-    "data": 2, "audit": 2, "scratch": 2, "summary": 2, "baselines": 2, "train": 2, "trial": 1, "grids": 1,
+    "data": 3, "audit": 2, "scratch": 2, "summary": 2, "baselines": 2, "train": 2, "trial": 1, "grids": 1,
     "evaluate": 2, "elsewhere": 1, "look": 3, "results": 1, "comparison": 1, "expect": 1, "report": 3,
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ def make_data(context: Context) -> None:
         paths = {split: str(folder / f"{split}.parquet") for split in ("train", "validation", "test")}
         data = data.model_copy(update={"path": paths})
     rows = load_rows(data, data.seed, context.progress)
+    if name is not None:
+        from tunescope.planted.truth import TRUTH_COLUMNS
+
+        rows = dataclasses.replace(rows, frame=rows.frame.drop(TRUTH_COLUMNS))
     rows.save(context.path / ROWS)
     context.forget_rows()
 
