@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.lenses import bow_tie
+from tunescope.lenses.pooled import stream_sites
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier
@@ -108,8 +109,7 @@ class CKALens(ReadingLens):
 
     def sites(self, model: Classifier) -> list[Site]:
         """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
-        sites = [Site("embeddings"), *(Site("resid_post", layer) for layer in range(model.n_layers))]
-        return sites if model.family.final_norm is None else [*sites, Site("final_norm_out")]
+        return stream_sites(model)
 
     def update(self, view: View) -> None:
         """Pool one site's states by the mask and add them to the block of their rows, once a variant."""

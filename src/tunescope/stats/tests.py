@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,12 @@ def benjamini_hochberg(p: Any) -> np.ndarray:
     Raises:
         ValueError: A p value is not between 0 and 1.
     """
-    values = as_float64(p)
-    flat = values.ravel()
-    made = ~np.isnan(flat)
-    known = flat[made]
-    if ((known < 0) | (known > 1)).any():
-        raise ValueError("expected p values from 0 to 1")
-    order = np.argsort(known, kind="stable")
-    scaled = known[order] * len(known) / np.arange(1, len(known) + 1)
-    adjusted = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    q = np.full(flat.shape, np.nan)
-    q[np.flatnonzero(made)[order]] = adjusted
-    return q.reshape(values.shape)
+
+    def step_up(rising: np.ndarray) -> np.ndarray:
+        scaled = rising * len(rising) / np.arange(1, len(rising) + 1)
+        return np.minimum.accumulate(scaled[::-1])[::-1]
+
+    return _adjusted(p, step_up)
 
 
 def holm(p: Any) -> np.ndarray:
@@ -46,6 +41,11 @@ def holm(p: Any) -> np.ndarray:
     Raises:
         ValueError: A p value is not between 0 and 1.
     """
+    return _adjusted(p, lambda rising: np.maximum.accumulate(rising * np.arange(len(rising), 0, -1)))
+
+
+def _adjusted(p: Any, step: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Adjust the p values that were made, handed to ``step`` in rising order; none becomes more than 1."""
     values = as_float64(p)
     flat = values.ravel()
     made = ~np.isnan(flat)
@@ -53,9 +53,8 @@ def holm(p: Any) -> np.ndarray:
     if ((known < 0) | (known > 1)).any():
         raise ValueError("expected p values from 0 to 1")
     order = np.argsort(known, kind="stable")
-    scaled = known[order] * np.arange(len(known), 0, -1)
     adjusted = np.full(flat.shape, np.nan)
-    adjusted[np.flatnonzero(made)[order]] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    adjusted[np.flatnonzero(made)[order]] = np.minimum(step(known[order]), 1.0)
     return adjusted.reshape(values.shape)
 
 

@@ -218,10 +218,8 @@ def _work(connection: Connection, task: Task, order: Order) -> None:
             connection.send(("done", step()))
     except TunescopeError as error:
         _tell(connection, error)
-    except KeyboardInterrupt:
-        pass
-    except EOFError:
-        pass  # the parent is gone
+    except (KeyboardInterrupt, EOFError):
+        return  # the parent asked this worker to stop, or is gone: either way nobody waits for an answer
     except BaseException:
         _tell(connection, traceback.format_exc())
 
