@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.report.evidence import Group, arm_seeds, checked, group_title
+from tunescope.report.evidence import Drawing, Group, arm_seeds, checked, group_title, lens_sections
 from tunescope.report.figures import attribution, style
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder
@@ -61,23 +61,21 @@ class WordGroup:
 
 def lens_groups(run: RunFolder) -> list[Group]:
     """Return the logit lens over depth, one group per arm and seed."""
-    result = run.results.get("logit_lens")
-    if result is None:
-        return []
-    table = checked(result, attribution.LENS_COLUMNS)
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        panels = attribution.lens_panels(rows, style.arm_colour(run.arm_names, arm))
-        if panels:
-            caption = (
-                f"The model's own head read at every layer, on {rows_said(result) or 'rows not recorded'}, with 95 % "
-                f"intervals. Grey: base; coloured: tuned. {_settled(rows)}"
-            )
-            figure = style.Figure(
-                f"logit-lens-{len(groups)}", "The answer, layer by layer", panels, caption, HOW_LENS
-            )
-            groups.append(Group(group_title(arm, seed, table), main, (figure,)))
-    return groups
+    return lens_sections(run, "logit_lens", attribution.LENS_COLUMNS, _lens_figures)
+
+
+def _lens_figures(one: Drawing) -> list[style.Figure]:
+    panels = attribution.lens_panels(one.rows, one.colour)
+    if panels:
+        caption = (
+            f"The model's own head read at every layer, on {one.on}, with 95 % "
+            f"intervals. Grey: base; coloured: tuned. {_settled(one.rows)}"
+        )
+        figure = style.Figure(
+            f"logit-lens-{one.number}", "The answer, layer by layer", panels, caption, HOW_LENS
+        )
+        return [figure]
+    return []
 
 
 def _settled(rows: pl.DataFrame) -> str:

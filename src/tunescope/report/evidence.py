@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,6 +253,33 @@ def arm_seeds(table: pl.DataFrame, arms: Sequence[str]) -> list[tuple[str, int, 
             rows = only(own, seed=seed) if values(own, "seed") else own
             found.append((arm, seed, rows, index == 0))
     return found
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a section draws one training from: its rows, its colour, its number on the page, and the rows looked at."""
+
+    rows: pl.DataFrame
+    colour: str
+    number: int
+    on: str
+
+
+def lens_sections(
+    run: RunFolder, lens: str, columns: tuple[str, ...], draw: Callable[[Drawing], Sequence[style.Figure]]
+) -> list[Group]:
+    """Return what ``draw`` makes of every arm and seed of a lens; trainings without figures are left out."""
+    result = run.results.get(lens)
+    if result is None:
+        return []
+    table = checked(result, columns)
+    on = rows_said(result) or "rows not recorded"
+    groups: list[Group] = []
+    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+        figures = draw(Drawing(rows, style.arm_colour(run.arm_names, arm), len(groups), on))
+        if figures:
+            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+    return groups
 
 
 def _of_seed(seed: int, table: pl.DataFrame) -> str:

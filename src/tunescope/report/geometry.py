@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tunescope.report.evidence import Group, arm_seeds, checked, group_title
+from tunescope.report.evidence import Drawing, Group, lens_sections
 from tunescope.report.figures import geometry, probes, style
 from tunescope.report.read import RunFolder
 from tunescope.report.text import finite
-from tunescope.report.trust import rows_said
 
 HOW_SPIKES = (
     "A tall spike is a rogue dimension. Those that stand as tall in the base were there before tuning: they are "
@@ -32,106 +31,90 @@ HOW_PROBES = (
 
 def similarity_groups(run: RunFolder) -> list[Group]:
     """Return RSA and Procrustes over depth, one group per arm and seed."""
-    result = run.results.get("similarity")
-    if result is None:
-        return []
-    table = checked(result, probes.SIMILARITY_COLUMNS)
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        panels = probes.measure_panels(rows, style.arm_colour(run.arm_names, arm))
-        if panels:
-            count = int(finite(rows["n"].max()) or 0)
-            caption = (
-                f"Base against tuned at the same site, on the first {count} rows of different texts of "
-                f"{rows_said(result) or 'rows not recorded'}. 1: alike; grey: rows shuffled. Intervals of 95 %: "
-                "bootstrap over rows for RSA, jackknife for Procrustes."
-            )
-            key = f"measures-{len(groups)}"
-            figure = style.Figure(key, "Similarity by other measures", panels, caption, HOW_MEASURES)
-            groups.append(Group(group_title(arm, seed, table), main, (figure,)))
-    return groups
+    return lens_sections(run, "similarity", probes.SIMILARITY_COLUMNS, _similarity_figures)
+
+
+def _similarity_figures(one: Drawing) -> list[style.Figure]:
+    panels = probes.measure_panels(one.rows, one.colour)
+    if panels:
+        count = int(finite(one.rows["n"].max()) or 0)
+        caption = (
+            f"Base against tuned at the same site, on the first {count} rows of different texts of "
+            f"{one.on}. 1: alike; grey: rows shuffled. Intervals of 95 %: "
+            "bootstrap over rows for RSA, jackknife for Procrustes."
+        )
+        key = f"measures-{one.number}"
+        figure = style.Figure(key, "Similarity by other measures", panels, caption, HOW_MEASURES)
+        return [figure]
+    return []
 
 
 def probe_groups(run: RunFolder) -> list[Group]:
     """Return accuracy and selectivity of probes over depth, one group per arm and seed."""
-    result = run.results.get("probes")
-    if result is None:
-        return []
-    table = checked(result, probes.PROBE_COLUMNS)
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        panels = probes.probe_panels(rows, style.arm_colour(run.arm_names, arm))
-        if panels:
-            caption = (
-                "Logistic regression on the pooled states of train rows, scored on "
-                f"{rows_said(result) or 'rows not recorded'}. Grey: base; coloured: tuned; dotted: an untrained model "
-                "of the same shape; dashed: the majority class. Selectivity: accuracy minus that on random labels."
-            )
-            key = f"probes-{len(groups)}"
-            figure = style.Figure(key, "What a linear probe reads", panels, caption, HOW_PROBES)
-            groups.append(Group(group_title(arm, seed, table), main, (figure,)))
-    return groups
+    return lens_sections(run, "probes", probes.PROBE_COLUMNS, _probe_figures)
+
+
+def _probe_figures(one: Drawing) -> list[style.Figure]:
+    panels = probes.probe_panels(one.rows, one.colour)
+    if panels:
+        caption = (
+            "Logistic regression on the pooled states of train rows, scored on "
+            f"{one.on}. Grey: base; coloured: tuned; dotted: an untrained model "
+            "of the same shape; dashed: the majority class. Selectivity: accuracy minus that on random labels."
+        )
+        key = f"probes-{one.number}"
+        figure = style.Figure(key, "What a linear probe reads", panels, caption, HOW_PROBES)
+        return [figure]
+    return []
 
 
 def spread_groups(run: RunFolder) -> list[Group]:
     """Return spike plots and measures of isotropy, one group per arm and seed."""
-    result = run.results.get("spread")
-    if result is None:
-        return []
-    table = checked(result, geometry.SPREAD_COLUMNS)
-    groups: list[Group] = []
-    on = rows_said(result) or "rows not recorded"
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        colour = style.arm_colour(run.arm_names, arm)
-        spikes = geometry.spike_panels(rows, colour)
-        cloud = geometry.isotropy_panels(rows, colour)
-        figures = []
-        if spikes:
-            caption = f"Variance of each dimension of the pooled states at the last site, on {on}; the top 3 are named."
-            title = "Variance by dimension"
-            figures.append(style.Figure(f"spikes-{len(groups)}", title, spikes, caption, HOW_SPIKES))
-        if cloud:
-            caption = (
-                f"Measures of the whole cloud over depth, on {on}. Grey: base; coloured: tuned. A rogue dimension "
-                "holds more than five times the mean variance, unless the study says otherwise."
-            )
-            figures.append(style.Figure(f"cloud-{len(groups)}", "Isotropy over depth", cloud, caption))
-        if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
-    return groups
+    return lens_sections(run, "spread", geometry.SPREAD_COLUMNS, _spread_figures)
+
+
+def _spread_figures(one: Drawing) -> list[style.Figure]:
+    spikes = geometry.spike_panels(one.rows, one.colour)
+    cloud = geometry.isotropy_panels(one.rows, one.colour)
+    figures = []
+    if spikes:
+        caption = f"Variance of each dimension of the pooled states at the last site, on {one.on}; the top 3 are named."
+        title = "Variance by dimension"
+        figures.append(style.Figure(f"spikes-{one.number}", title, spikes, caption, HOW_SPIKES))
+    if cloud:
+        caption = (
+            f"Measures of the whole cloud over depth, on {one.on}. Grey: base; coloured: tuned. A rogue dimension "
+            "holds more than five times the mean variance, unless the study says otherwise."
+        )
+        figures.append(style.Figure(f"cloud-{one.number}", "Isotropy over depth", cloud, caption))
+    return figures
 
 
 def dimension_groups(run: RunFolder) -> list[Group]:
     """Return one-dimension classifiers and removal curves, one group per arm and seed."""
-    result = run.results.get("dimensions")
-    if result is None:
-        return []
-    table = checked(result, geometry.DIMENSION_COLUMNS)
-    on = rows_said(result) or "rows not recorded"
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        colour = style.arm_colour(run.arm_names, arm)
-        key = len(groups)
-        ones = [
-            geometry.one_dimension_panel(rows, model, ink)
-            for model, ink in (("base", style.BASE_COLOUR), ("tuned", colour))
-        ]
-        panels = tuple(panel for panel in ones if panel is not None)
-        figures = []
-        if panels:
-            caption = (
-                f"Thresholds on one dimension of the head's input, fitted on train rows, scored on {on}."
+    return lens_sections(run, "dimensions", geometry.DIMENSION_COLUMNS, _dimension_figures)
+
+
+def _dimension_figures(one: Drawing) -> list[style.Figure]:
+    key = one.number
+    ones = [
+        geometry.one_dimension_panel(one.rows, model, ink)
+        for model, ink in (("base", style.BASE_COLOUR), ("tuned", one.colour))
+    ]
+    panels = tuple(panel for panel in ones if panel is not None)
+    figures = []
+    if panels:
+        caption = (
+            f"Thresholds on one dimension of the head's input, fitted on train rows, scored on {one.on}."
+        )
+        title = "What one dimension decides"
+        figures.append(style.Figure(f"one-{key}", title, panels, caption, HOW_ONE))
+    for model, folded in (("tuned", False), ("base", True)):
+        curves = geometry.removal_panels(one.rows, model)
+        if curves:
+            caption = f"Accuracy of the {model} model as dimensions of the head's input go, on {one.on}."
+            title = f"Removing dimensions: {model}"
+            figures.append(
+                style.Figure(f"removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
             )
-            title = "What one dimension decides"
-            figures.append(style.Figure(f"one-{key}", title, panels, caption, HOW_ONE))
-        for model, folded in (("tuned", False), ("base", True)):
-            curves = geometry.removal_panels(rows, model)
-            if curves:
-                caption = f"Accuracy of the {model} model as dimensions of the head's input go, on {on}."
-                title = f"Removing dimensions: {model}"
-                figures.append(
-                    style.Figure(f"removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
-                )
-        if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
-    return groups
+    return figures
