@@ -7,18 +7,29 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    GPTNeoXConfig,
+    GPTNeoXForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
 
-FAMILIES = ("gpt2", "bert", "distilbert", "roberta")
+DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+FAMILIES = ("gpt2", "bert", "distilbert", "roberta", "gpt_neox", "llama", "qwen2", "qwen3")
 TEXTS = [
     "the cat sat on the warm mat and looked at the rain",
     "a very good day",
@@ -81,6 +92,36 @@ def word_piece(texts: list[str] = TEXTS, kind: str = "bert") -> PreTrainedTokeni
     )
 
 
+CLASSIFIERS = {
+    "gpt_neox": GPTNeoXForSequenceClassification,
+    "llama": LlamaForSequenceClassification,
+    "qwen2": Qwen2ForSequenceClassification,
+    "qwen3": Qwen3ForSequenceClassification,
+}
+
+
+def decoder_config(kind: str, layers: int, common: dict):
+    """Return a tiny configuration with what is particular to a family: parallel residual, grouped queries, ..."""
+    shape = {
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        **common,
+    }
+    if kind == "gpt_neox":
+        rotary = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
+        dropout = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
+        return GPTNeoXConfig(rope_parameters=rotary, use_parallel_residual=True, **dropout, **shape)
+    configs = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+    if kind == "qwen3":
+        shape["head_dim"] = 12  # not the width's share of a head
+    return configs[kind](num_key_value_heads=2, **shape)
+
+
 def tiny_folder(
     kind: str,
     folder: Path,
@@ -89,10 +130,14 @@ def tiny_folder(
     layers: int = 3,
     names: list[str] | None = None,
     scale: float = 0.3,
+    language: bool = False,
 ) -> Path:
-    """Write a tiny randomly initialised classifier of one family; weights are large enough that things matter."""
+    """Write a tiny randomly initialised classifier of one family (or language model with its own head).
+
+    Weights are large enough that things matter.
+    """
     torch.manual_seed(seed)
-    tokenizer = byte_bpe() if kind == "gpt2" else word_piece(kind=kind)
+    tokenizer = byte_bpe() if kind in DECODERS else word_piece(kind=kind)
     common = {
         "vocab_size": len(tokenizer) + 3,
         "num_labels": n_labels,
@@ -109,12 +154,15 @@ def tiny_folder(
             eos_token_id=0,
             **{**common, "pad_token_id": 0},
         )
-        model = GPT2ForSequenceClassification(config)
+        classifier = GPT2ForSequenceClassification
+    elif kind in DECODERS:
+        config = decoder_config(kind, layers, {**common, "pad_token_id": 0})
+        classifier = CLASSIFIERS[kind]
     elif kind == "distilbert":
         config = DistilBertConfig(
             n_layers=layers, n_heads=4, dim=32, hidden_dim=64, max_position_embeddings=64, **common
         )
-        model = DistilBertForSequenceClassification(config)
+        classifier = DistilBertForSequenceClassification
     else:
         shape = {
             "num_hidden_layers": layers,
@@ -129,7 +177,11 @@ def tiny_folder(
             else (BertConfig, BertForSequenceClassification)
         )
         config = cls[0](max_position_embeddings=limit, **shape, **common)
-        model = cls[1](config)
+        classifier = cls[1]
+    if language:
+        model = (AutoModelForCausalLM if kind in DECODERS else AutoModelForMaskedLM).from_config(config)
+    else:
+        model = classifier(config)
     if names:
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: i for i, name in enumerate(names)}
@@ -137,6 +189,8 @@ def tiny_folder(
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, scale / 3)
+            elif "norm" in name and kind in DECODERS:
+                parameter.normal_(1, scale)  # ones would hide a gain that is left out
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

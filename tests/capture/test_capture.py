@@ -39,6 +39,11 @@ def state(classifier):
     return hooks, classifier.training, {k: v.clone() for k, v in classifier.state_dict().items()}
 
 
+def bias_of(classifier, layer):
+    bias = locate(classifier, Site("attn_out", layer)).module.bias
+    return torch.zeros(classifier.width) if bias is None else bias.detach()
+
+
 def test_every_family_passes_its_own_verification(classifier):
     assert verify(classifier) is classifier
 
@@ -46,14 +51,15 @@ def test_every_family_passes_its_own_verification(classifier):
 def test_head_outputs_plus_bias_sum_to_the_attention_output(classifier):
     for layer in range(classifier.n_layers):
         found = read(classifier, [Site("head_out", layer), Site("attn_out", layer)], batch(classifier))
-        bias = locate(classifier, Site("attn_out", layer)).module.bias
+        bias = bias_of(classifier, layer)
         torch.testing.assert_close(
             found[Site("head_out", layer)].sum(2) + bias, found[Site("attn_out", layer)], atol=1e-5, rtol=1e-5
         )
 
 
-def test_residual_stream_adds_up_in_pre_norm_models(tmp_path):
-    classifier = load(str(tiny_folder("gpt2", tmp_path)))
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3"])
+def test_residual_stream_adds_up_in_pre_norm_models(kind, tmp_path):
+    classifier = load(str(tiny_folder(kind, tmp_path)))
     names = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
     found = {s.name: v for s, v in read(classifier, [Site(n, 1) for n in names], batch(classifier)).items()}
     torch.testing.assert_close(found["resid_pre"] + found["attn_out"], found["resid_mid"])
@@ -65,7 +71,7 @@ def test_residual_stream_adds_up_in_pre_norm_models(tmp_path):
 def test_zeroing_all_heads_equals_leaving_only_the_projection_bias(classifier):
     inputs = batch(classifier)
     for layer in range(classifier.n_layers):
-        bias = locate(classifier, Site("attn_out", layer)).module.bias.detach()
+        bias = bias_of(classifier, layer)
         with torch.no_grad():
             with editing(classifier, [zero(Site("head_z", layer))]) as report:
                 heads = classifier(**inputs)
@@ -74,11 +80,12 @@ def test_zeroing_all_heads_equals_leaving_only_the_projection_bias(classifier):
             with editing(classifier, [zero(Site("head_out", layer), tuple(range(classifier.n_heads)))]):
                 summed = classifier(**inputs)
             clean = classifier(**inputs)
-        torch.testing.assert_close(heads, removed, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(summed, removed, atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(clean, removed, atol=1e-4)
+        torch.testing.assert_close(heads, removed, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(summed, removed, atol=1e-4, rtol=1e-5)
+        assert not torch.allclose(clean, removed, atol=1e-3)
         assert report.tensors == {f"head_z[{layer}]": 1}
-        assert report.elements == {f"head_z[{layer}]": inputs["input_ids"].numel() * classifier.width}
+        elements = inputs["input_ids"].numel() * classifier.n_heads * classifier.head_width
+        assert report.elements == {f"head_z[{layer}]": elements}
 
 
 def test_editing_one_head_touches_that_slice_only(classifier):
@@ -99,7 +106,7 @@ def test_editing_one_head_touches_that_slice_only(classifier):
             handle.remove()
     width = classifier.head_width
     assert not edited[0][..., 2 * width : 3 * width].any()
-    rest = [i for i in range(classifier.width) if not 2 * width <= i < 3 * width]
+    rest = [i for i in range(classifier.n_heads * width) if not 2 * width <= i < 3 * width]
     assert torch.equal(edited[0][..., rest], clean[0][..., rest])
     assert report.elements == {"head_z[1]": inputs["input_ids"].numel() * width}
 
@@ -173,6 +180,9 @@ def test_bad_sites_and_edits_are_refused(classifier):
     if classifier.family.norm_order == "post":
         with pytest.raises(SiteError, match="no final norm"):
             read(classifier, [Site("final_norm_out")], batch(classifier))
+    elif classifier.is_parallel:
+        with pytest.raises(SiteError, match="both read resid_pre"):
+            read(classifier, [Site("resid_mid", 0)], batch(classifier))
     else:
         with (
             pytest.raises(EditError, match="can be read but not edited"),

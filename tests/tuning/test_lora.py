@@ -57,7 +57,7 @@ def plain_peft(base, adapter, classifier):
     ("kind", "name"),
     [
         *((kind, name) for kind in ("gpt2", "bert") for name in ADAPTERS),
-        *((kind, name) for kind in ("distilbert", "roberta") for name in ("lora", "ia3")),
+        *((kind, name) for kind in ("distilbert", "roberta", "gpt_neox", "qwen3") for name in ("lora", "ia3")),
     ],
 )
 def test_an_adapter_starts_at_the_base_and_is_saved_merged_and_as_it_is(kind, name, folders, tmp_path):
@@ -275,6 +275,7 @@ def test_options_are_checked_against_pefts_own():
         ("gpt2", "lora", {"peft": {"modules_to_save": ["lnf"]}}, "modules_to_save: 'lnf' is no.*nearest: ln_f"),
         ("gpt2", "lora", {"peft": {"modules_to_save": ["attn"]}}, "to be adapted and, by modules_to_save"),
         ("gpt2", "lora", {"peft": {"use_dora": True}, "parts": ["query"]}, "DoRA scales whole rows"),
+        ("gpt_neox", "lora", {"parts": ["query"]}, "keeps query, key and value of every head together"),
         ("gpt2", "lora", {"peft": {"target_modules": ["c_fc"]}, "parts": ["query"]}, "parts divides GPT-2's"),
         ("bert", "lora", {"peft": {"target_modules": ["query"]}, "parts": ["query"]}, "parts already chooses"),
         ("gpt2", "ia3", {"peft": {"target_modules": ["c_attn"], "feedforward_modules": ["c_fc"]}},

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from tuning_cases import PROMPT, fresh, gpt2_small, prepare, prepared, short_training
 
-from tiny import FAMILIES, TEXTS, encode, tiny_folder
+from tiny import DECODERS, FAMILIES, TEXTS, encode, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.errors import ModelError
 from tunescope.tuning import METHODS, UNSUITABLE, frozen_always, trainable
@@ -50,7 +50,7 @@ def test_head_only_trains_the_head_and_full_all_that_a_logit_depends_on(kind, po
     classifier(**encode(classifier, TEXTS)).sum().backward()
     without = {name for name, value in classifier.model.named_parameters() if value.grad is None}
     assert {name for name, value in classifier.model.named_parameters() if not value.requires_grad} == without
-    assert bool(without) == (pooling == "mean" and kind != "gpt2")
+    assert bool(without) == (pooling == "mean" and kind not in DECODERS)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -60,7 +60,7 @@ def test_last_k_trains_the_last_blocks_the_final_norm_and_the_head(kind, folders
     head = {id(value) for value in classifier.head.parameters()}
     expected = {
         name for name, value in classifier.model.named_parameters()
-        if f".{block}." in name or ".ln_f." in name or id(value) in head
+        if f".{block}." in name or f".{classifier.family.final_norm}." in name or id(value) in head
     }  # fmt: skip
     assert trained_names(classifier) == expected
     assert classifier.frozen_blocks == 2
@@ -79,7 +79,16 @@ def test_k_outside_the_model_is_refused_with_the_valid_range(folders):
             METHODS["last_k"].options.model_validate({"k": wrong})
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+WITHOUT_BIASES = ("llama", "qwen3")
+
+
+@pytest.mark.parametrize("kind", WITHOUT_BIASES)
+def test_bitfit_is_refused_where_there_is_no_bias(kind, folders):
+    with pytest.raises(ModelError, match="bitfit trains biases, and this model was made without any"):
+        prepared(folders[kind], "bitfit")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in (*WITHOUT_BIASES, "qwen2")])
 def test_bitfit_trains_all_biases_and_the_head(kind, folders):
     classifier = prepared(folders[kind], "bitfit")
     head = {id(value) for value in classifier.head.parameters()}
@@ -115,8 +124,11 @@ def test_study_002_counts_on_gpt2_small_shapes():
     assert sum(item["trained"] for item in trainable(with_bias)) == 49_921
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if name != "full"])
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in FAMILIES for name in TRAINED
+     if name != "full" and not (name == "bitfit" and kind in WITHOUT_BIASES)],
+)  # fmt: skip
 def test_frozen_weights_do_not_move_and_the_others_do(kind, name, folders):
     classifier = prepared(folders[kind], name, {"k": 1} if name == "last_k" else {})
     before = {key: value.detach().clone() for key, value in classifier.named_parameters()}

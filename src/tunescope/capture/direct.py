@@ -5,7 +5,7 @@ standard deviation at each token of each row) and each gain of the head's nonlin
 at the row's own value, that path is linear, so the parts' shares add up to the logits exactly (direct logit
 attribution; Elhage et al. 2021, and Kobayashi et al. 2021, arXiv 2109.07152, for norms inside the path).
 
-* Pre-norm (GPT-2): one norm is on the path, the final one.
+* Pre-norm (GPT-2, GPT-NeoX, Llama, Qwen): one norm is on the path, the final one.
 * Post-norm (BERT and its relatives): every norm of a later sublayer is on the path, and each is held fixed. The
   embeddings count as they leave their own norm.
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from tunescope.capture.hooks import reading
-from tunescope.capture.sites import Site, head_weights, locate
+from tunescope.capture.sites import Reader, Site, head_weights, locate
 from tunescope.capture.stored import norms_of
 from tunescope.errors import SiteError
 from tunescope.models.adapted import plain_layer
@@ -96,23 +96,24 @@ def direct(
         seed: Seeds the random directions.
 
     Raises:
-        SiteError: An activation is NaN or infinite (site and row are named), a norm is no layer norm, or the head is
-            not one or two linear layers with at most one elementwise nonlinearity between them.
+        SiteError: An activation is NaN or infinite (site and row are named), a norm is of an unknown kind, or the head
+            is not one or two linear layers with at most one elementwise nonlinearity between them.
     """
     values, logits, head = _read(classifier, inputs)
     mask = right_padded(inputs["input_ids"], inputs["attention_mask"])[1]
-    _require_finite(values, mask, row_ids)
+    require_finite(values, mask, row_ids)
     generators = [torch.Generator().manual_seed(derive_seed(seed, "direct", row_id)) for row_id in row_ids]
-    path = _Path(classifier, _Pooled.of(classifier, mask), values, generators)
+    pooled = Pooled.of(classifier, mask)
+    path = Path(classifier, pooled, values, generators)
     slopes, constant = head  # [B, C, D], [B, C]
-    shares, random = path.back(slopes)
+    shares, random = path.back(slopes.unsqueeze(1) * pooled.weights[:, :, None, None])
     shares.append(constant + path.constant)
     return Direct(
         components_of(classifier), torch.stack(shares, dim=1), torch.stack(random, dim=1), logits.double()
     )
 
 
-def _require_finite(values: dict[Site, torch.Tensor], mask: torch.Tensor, row_ids: Sequence[str]) -> None:
+def require_finite(values: dict[Site, torch.Tensor], mask: torch.Tensor, row_ids: Sequence[str]) -> None:
     """Refuse activations that are not finite; sites come in the order in which the model reaches them."""
     for site, value in values.items():
         bad = ~torch.isfinite(value).all(-1) & mask.bool()  # [B, T]
@@ -125,14 +126,15 @@ def _require_finite(values: dict[Site, torch.Tensor], mask: torch.Tensor, row_id
 
 
 @dataclass(frozen=True)
-class _Pooled:
-    """Which tokens pooling reads, and with what weight: places [B, P], weights [B, P]."""
+class Pooled:
+    """Which tokens are read, and with what weight: places [B, P], weights [B, P]."""
 
     places: torch.Tensor
     weights: torch.Tensor
 
     @classmethod
-    def of(cls, classifier: Classifier, mask: torch.Tensor) -> _Pooled:
+    def of(cls, classifier: Classifier, mask: torch.Tensor) -> Pooled:
+        """Return what the classifier's own pooling reads."""
         rows, length = mask.shape
         if classifier.pooling == "mean":
             places = torch.arange(length, device=mask.device).expand(rows, length)
@@ -147,22 +149,27 @@ class _Pooled:
         return values.gather(1, index).double()
 
 
-class _Path:
+def is_rms_norm(norm: nn.Module) -> bool:
+    """Whether a norm divides by the root mean square alone, without a mean taken out or a bias (Llama, Qwen, T5)."""
+    own = {name for name, _ in norm.named_parameters()}
+    return own == {"weight"} and hasattr(norm, "variance_epsilon")
+
+
+class Path:
     """Walks back from the head to the embeddings, and leaves each part's share on the way."""
 
     def __init__(
         self,
         classifier: Classifier,
-        pooled: _Pooled,
+        pooled: Pooled,
         values: dict[Site, torch.Tensor],
         generators: Sequence[torch.Generator],
     ) -> None:
         self.classifier, self.pooled, self.values, self.generators = classifier, pooled, values, generators
         self.constant: torch.Tensor = torch.zeros((), dtype=torch.float64)
 
-    def back(self, slopes: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return shares and random shares of all parts in order, [B, C] each, from the head's slopes [B, C, D]."""
-        way = slopes.unsqueeze(1) * self.pooled.weights[:, :, None, None]  # [B, P, C, D]
+    def back(self, way: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return shares and random shares of all parts in order, [B, C] each, from slopes at the head [B, P, C, D]."""
         shares: list[torch.Tensor] = []
         random: list[torch.Tensor] = []
         pre = self.classifier.family.norm_order == "pre"
@@ -202,9 +209,14 @@ class _Path:
 
     def _through(self, norm: nn.Module, given: torch.Tensor, way: torch.Tensor) -> torch.Tensor:
         """Take the way back through a norm whose scale is held at what it made of ``given``, [B, P, D]."""
+        if is_rms_norm(norm):
+            weight: torch.Tensor = norm.weight  # type: ignore[assignment]
+            square = given.pow(2).mean(-1) + float(norm.variance_epsilon)  # type: ignore[arg-type]
+            return way * weight.double() / torch.sqrt(square)[:, :, None, None]
         if not isinstance(norm, nn.LayerNorm):
             raise SiteError(
-                f"{type(norm).__name__} is not a layer norm, so its scale cannot be held fixed here."
+                f"{type(norm).__name__} is neither a layer norm nor a root-mean-square norm, so its scale cannot be "
+                "held fixed here."
             )
         scale = torch.sqrt(given.var(-1, unbiased=False) + norm.eps)[:, :, None, None]  # [B, P, 1, 1]
         if norm.bias is not None:
@@ -227,23 +239,28 @@ def _read(
     classifier: Classifier, inputs: dict[str, torch.Tensor]
 ) -> tuple[dict[Site, torch.Tensor], torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """Run the batch once; return activations [B, T, D], the logits, and the head as slopes and constants."""
-    names = ["head_z", "mlp_out"]
-    names += [] if classifier.family.norm_order == "pre" else ["resid_pre", "resid_mid"]
-    sites = [
-        Site("embeddings"),
-        *(Site(name, layer) for layer in range(classifier.n_layers) for name in names),
-    ]
-    if classifier.family.final_norm is not None:
-        sites.append(Site("final_norm_in"))
     values: dict[Site, torch.Tensor] = {}
     with torch.no_grad():
-
-        def keep(site: Site, value: torch.Tensor) -> None:
-            values[site] = value.flatten(2) if site.name == "head_z" else value
-
-        with reading(classifier, [*sites, Site("pooled")], keep):
+        with reading(classifier, [*path_sites(classifier), Site("pooled")], keeper(values)):
             logits = classifier(**inputs)
         return values, logits, _slopes(classifier, values.pop(Site("pooled")))
+
+
+def path_sites(classifier: Classifier) -> list[Site]:
+    """Return the sites that must be read to walk the residual path back."""
+    names = ["head_z", "mlp_out"]
+    names += [] if classifier.family.norm_order == "pre" else ["resid_pre", "resid_mid"]
+    sites = [Site(name, layer) for layer in range(classifier.n_layers) for name in names]
+    return [Site("embeddings"), *sites, *([Site("final_norm_in")] if classifier.family.final_norm else [])]
+
+
+def keeper(values: dict[Site, torch.Tensor]) -> Reader:
+    """Return what keeps every activation it is handed; heads lie side by side, [B, T, H x D/H]."""
+
+    def keep(site: Site, value: torch.Tensor) -> None:
+        values[site] = value.flatten(2) if site.name == "head_z" else value
+
+    return keep
 
 
 def _flat(value: torch.Tensor) -> torch.Tensor:

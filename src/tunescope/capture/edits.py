@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tunescope.capture.hooks import attach
-from tunescope.capture.sites import Site, first_tensor, head_weights, locate
+from tunescope.capture.sites import HEAD_OUT, Site, first_tensor, head_weights, locate, stack_of
 from tunescope.errors import EditError
 from tunescope.models.classifier import Classifier
 
@@ -95,7 +95,7 @@ def _install(classifier: Classifier, edit: Edit, report: EditReport) -> Any:
         )
     if edit.heads is not None:
         _check_heads(classifier, edit)
-    if edit.site.name == "head_out":
+    if edit.site.name in HEAD_OUT:
         return _install_head_out(classifier, edit, report)
 
     def apply(value: Any) -> Any:
@@ -120,12 +120,13 @@ def _changed(activation: torch.Tensor, edit: Edit, heads: int) -> torch.Tensor:
 def _install_head_out(classifier: Classifier, edit: Edit, report: EditReport) -> Any:
     """Edit heads after the output projection: the sum changes by the difference of the edited summands."""
     assert edit.site.layer is not None
-    weights = head_weights(classifier, edit.site.layer)
-    index = list(edit.heads) if edit.heads is not None else list(range(classifier.n_heads))
+    cross = edit.site.name == "cross_head_out"
+    weights = head_weights(classifier, edit.site.layer, edit.site.stack, cross)
+    index = list(edit.heads) if edit.heads is not None else list(range(len(weights)))
     module = locate(classifier, edit.site).module
 
     def after(_module: Any, arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        z = arguments[0].unflatten(-1, (classifier.n_heads, -1))[..., index, :]
+        z = arguments[0].unflatten(-1, (len(weights), -1))[..., index, :]
         old = torch.einsum("bthd,hde->bthe", z, weights[index])
         new = _same_shape(edit.change(old), old, edit)
         report.count(edit.site, old.numel())
@@ -135,12 +136,13 @@ def _install_head_out(classifier: Classifier, edit: Edit, report: EditReport) ->
 
 
 def _check_heads(classifier: Classifier, edit: Edit) -> None:
-    if edit.site.name not in ("head_z", "head_out"):
+    if edit.site.name not in ("head_z", "cross_head_z", *HEAD_OUT):
         raise EditError(f"{edit.site} has no heads; heads belong to head_z and head_out.")
-    bad = [head for head in edit.heads or () if not 0 <= head < classifier.n_heads]
+    n_heads = stack_of(classifier, edit.site).n_heads
+    bad = [head for head in edit.heads or () if not 0 <= head < n_heads]
     if bad or not edit.heads:
         raise EditError(
-            f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {classifier.n_heads - 1}."
+            f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {n_heads - 1}."
         )
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunescope.capture.sites import Location, Reader, Site, first_tensor, head_weights, locate
+from tunescope.capture.sites import (
+    HEAD_OUT,
+    PATTERNS,
+    Location,
+    Reader,
+    Site,
+    first_tensor,
+    head_weights,
+    locate,
+)
 from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier
 
@@ -19,15 +28,16 @@ def reading(classifier: Classifier, sites: Sequence[Site], receive: Reader) -> I
     """Call ``receive(site, activation)`` during every forward pass inside the block.
 
     The activation is handed over inside the hook, so that a caller who reduces it at once never holds more than one
-    layer. Shapes: [B, T, D]; ``head_z`` [B, T, H, D/H]; ``head_out`` [B, T, H, D]; ``attn_pattern`` [B, H, T, T];
-    ``mlp_neurons`` [B, T, 4D]; ``pooled`` [B, D]; ``logits`` [B, C]. Reading ``attn_pattern`` switches the model to
+    layer. Shapes: [B, T, D]; ``head_z`` [B, T, H, D/H]; ``head_out`` [B, T, H, D]; ``attn_pattern`` [B, H, T, T]
+    (``cross_attn_pattern``: queries of the decoder, keys of the encoder);
+    ``mlp_neurons`` [B, T, 4D]; ``pooled`` [B, D]; ``logits`` [B, C]. Reading a pattern switches the model to
     eager attention inside the block.
 
     Raises:
         SiteError: A site does not exist in this model, or the attention pattern was empty.
     """
     with contextlib.ExitStack() as stack:
-        if any(site.name == "attn_pattern" for site in sites):
+        if any(site.name in PATTERNS for site in sites):
             stack.enter_context(eager_attention(classifier))
         for site in sites:
             handle = _hook(classifier, site, receive)
@@ -48,18 +58,19 @@ def eager_attention(classifier: Classifier) -> Iterator[None]:
 
 def _hook(classifier: Classifier, site: Site, receive: Reader) -> Any:
     place = locate(classifier, site)
-    if site.name == "attn_pattern":
+    if site.name in PATTERNS:
+        where = classifier.family.pattern_at
         return place.module.register_forward_hook(
-            lambda _m, _a, output: receive(site, _pattern(output, site))
+            lambda _m, _a, output: receive(site, _pattern(output, site, where))
         )
-    weights = (
-        head_weights(classifier, site.layer) if site.name == "head_out" and site.layer is not None else None
-    )
+    weights = None
+    if site.name in HEAD_OUT and site.layer is not None:
+        weights = head_weights(classifier, site.layer, site.stack, site.name == "cross_head_out")
 
     def deliver(value: Any) -> None:
         activation = _shaped(first_tensor(value, site), place)
         if weights is not None:
-            split = activation.unflatten(-1, (classifier.n_heads, -1))  # [B, T, H, D/H]
+            split = activation.unflatten(-1, (len(weights), -1))  # [B, T, H, D/H]
             activation = torch.einsum("bthd,hde->bthe", split, weights)
         receive(site, activation)
 
@@ -86,8 +97,8 @@ def _shaped(activation: torch.Tensor, place: Location) -> torch.Tensor:
     return activation.unflatten(-1, (place.heads, -1)) if place.heads else activation
 
 
-def _pattern(output: Any, site: Site) -> torch.Tensor:
-    pattern = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+def _pattern(output: Any, site: Site, where: int) -> torch.Tensor:
+    pattern = output[where] if isinstance(output, tuple) and len(output) > where else None
     if not isinstance(pattern, torch.Tensor):
         raise SiteError(
             f"{site}: this attention implementation returns no pattern; eager attention is needed."

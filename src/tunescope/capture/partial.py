@@ -88,7 +88,9 @@ def run_from(classifier: Classifier, stored: Trace, layer: int, copies: int = 1)
 
 
 def copied(value: Any, copies: int, rows: int) -> Any:
-    """Repeat a per-row tensor along the batch axis; shared tensors and other values pass through."""
+    """Repeat a per-row tensor, or each of a tuple, along the batch axis; all else passes through."""
+    if isinstance(value, tuple):
+        return tuple(copied(one, copies, rows) for one in value)
     if copies == 1 or not isinstance(value, torch.Tensor) or value.dim() < 2 or value.shape[0] != rows:
         return value
     return value.repeat(copies, *(1 for _ in value.shape[1:]))

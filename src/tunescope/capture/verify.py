@@ -8,6 +8,7 @@ from tunescope.capture.edits import editing, zero
 from tunescope.capture.hooks import read
 from tunescope.capture.partial import run_from, trace
 from tunescope.capture.sites import Site, locate
+from tunescope.capture.verify_encoder_decoder import verify_stacks
 from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier, right_padded
 
@@ -17,7 +18,8 @@ TOLERANCE = 1e-4
 def verify(classifier: Classifier) -> Classifier:
     """Check the family's table on a probe batch, and return the classifier.
 
-    Checked: shapes of every site; attention rows sum to 1; ``head_out`` plus bias sums to ``attn_out``; the trunk
+    Checked: shapes of every site; attention rows sum to 1; ``head_out`` plus bias sums to ``attn_out``; a pre-norm
+    block's output is the sum of its input, attention and MLP; the trunk
     agrees with transformers' own forward pass; padding on the left changes nothing; an edit in each block changes
     the final hidden states; running from block *k* equals a full pass; nothing is left behind.
 
@@ -28,6 +30,9 @@ def verify(classifier: Classifier) -> Classifier:
     classifier.eval()
     try:
         inputs = _probe_batch(classifier)
+        if classifier.is_encoder_decoder:
+            verify_stacks(classifier, inputs)
+            return classifier
         with torch.no_grad():
             before = classifier(**inputs)
         _check_positions(classifier, inputs, before)
@@ -73,28 +78,21 @@ def _check_positions(classifier: Classifier, inputs: dict[str, torch.Tensor], lo
 
 
 def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer: int) -> None:
-    names = (
-        "resid_pre",
-        "resid_mid",
-        "resid_post",
-        "head_z",
-        "head_out",
-        "attn_out",
-        "mlp_out",
-        "attn_pattern",
-    )
+    names = ["resid_pre", "resid_post", "head_z", "head_out", "attn_out", "mlp_out", "attn_pattern"]
+    names += [] if classifier.is_parallel else ["resid_mid"]
     found = {
         site.name: value for site, value in read(classifier, [Site(n, layer) for n in names], inputs).items()
     }
     rows, length = inputs["input_ids"].shape
     heads, width = classifier.n_heads, classifier.width
-    for name in (*names[:3], "attn_out", "mlp_out"):
-        _shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
-    _shape(found["head_z"], (rows, length, heads, width // heads), classifier, f"head_z[{layer}]")
+    for name in ("resid_pre", "resid_post", "attn_out", "mlp_out", "resid_mid"):
+        if name in found:
+            _shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
+    _shape(found["head_z"], (rows, length, heads, classifier.head_width), classifier, f"head_z[{layer}]")
     _shape(found["attn_pattern"], (rows, heads, length, length), classifier, f"attn_pattern[{layer}]")
     sums = found["attn_pattern"].sum(-1)[:, :, : int(inputs["attention_mask"][1].sum())]
     _close(sums, torch.ones_like(sums), classifier, f"attention rows of layer {layer} (they must sum to 1)")
-    bias = locate(classifier, Site("attn_out", layer)).module.bias
+    bias = getattr(locate(classifier, Site("attn_out", layer)).module, "bias", None)
     summed = found["head_out"].sum(2) + (bias.detach() if isinstance(bias, torch.Tensor) else 0.0)
     _close(
         summed,
@@ -102,6 +100,24 @@ def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer:
         classifier,
         f"head_out plus bias at layer {layer} (it must sum to attn_out)",
     )
+    _check_stream(classifier, found, layer)
+    _check_edits(classifier, inputs, found, layer)
+
+
+def _check_stream(classifier: Classifier, found: dict[str, torch.Tensor], layer: int) -> None:
+    """Check that a pre-norm block's parts add up to its output; after a norm (post) they need not."""
+    if classifier.family.norm_order == "post":
+        return
+    before = found["resid_pre"] + found["attn_out"]
+    if "resid_mid" in found:
+        _close(before, found["resid_mid"], classifier, f"resid_mid[{layer}] (resid_pre plus attn_out)")
+    total = before + found["mlp_out"]
+    _close(total, found["resid_post"], classifier, f"resid_post[{layer}] (resid_pre, attn_out and mlp_out)")
+
+
+def _check_edits(
+    classifier: Classifier, inputs: dict[str, torch.Tensor], found: dict[str, torch.Tensor], layer: int
+) -> None:
     with torch.no_grad():
         clean = classifier.hidden(**inputs)
         for name in ("attn_out", "mlp_out"):
@@ -126,5 +142,5 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor, classifier: Classifier, wha
     if not gap <= TOLERANCE * scale:
         raise SiteError(
             f"{classifier.family.name}: {what}: differs by {gap:.2g}, more than rounding explains.",
-            hint="The family's table does not describe this model; see docs/architecture.md.",
+            hint="The family's table does not describe this model; see docs/adding-an-architecture.md.",
         )

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
+from tunescope.models.encoder_decoder import Stack, decoder_inputs, stacks_of
 from tunescope.models.families import Family, Pooling
 from tunescope.models.heads import HeadKind, build_head, pool
 from tunescope.models.packed import Layout
@@ -58,11 +59,14 @@ class Classifier(nn.Module):
         self.pooling: Pooling = pooling
         self.labels = labels
         self.max_length = max_length
-        self.head = build_head(model, family, pooling, self.head_kind)
+        self.head: nn.Module = self._make_head()
         self.record: dict[str, Any] = {}
         self.seed = 0
         self.adapter_config: Any = None
         self.frozen_blocks = 0
+
+    def _make_head(self) -> nn.Module:
+        return build_head(self.model, self.family, self.pooling, self.head_kind)
 
     @property
     def trunk(self) -> PreTrainedModel:
@@ -81,13 +85,23 @@ class Classifier(nn.Module):
 
     @property
     def n_layers(self) -> int:
-        """Number of transformer blocks."""
-        return int(self.model.config.num_hidden_layers)
+        """Number of transformer blocks; of an encoder-decoder, the decoder's."""
+        return self.stacks[-1].n_layers
 
     @property
     def n_heads(self) -> int:
-        """Number of attention heads in each block."""
-        return int(self.model.config.num_attention_heads)
+        """Number of attention heads in each block; of an encoder-decoder, the decoder's."""
+        return self.stacks[-1].n_heads
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks of blocks in the order in which they run: one, or encoder and decoder."""
+        return stacks_of(self.family, self.model.config)
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether there are an encoder and a decoder; ``family`` is then the decoder's table."""
+        return self.family.encoder is not None
 
     @property
     def width(self) -> int:
@@ -96,8 +110,13 @@ class Classifier(nn.Module):
 
     @property
     def head_width(self) -> int:
-        """Width of one head's output before the output projection."""
-        return self.width // self.n_heads
+        """Width of one head's output before the output projection; Qwen3's is none of its width's shares."""
+        return self.stacks[-1].head_width
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and MLP of a block both read ``resid_pre`` (GPT-NeoX); there is then no ``resid_mid``."""
+        return self.family.is_parallel(self.model.config)
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +126,9 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode; the embeddings and blocks that are frozen stay without dropout."""
         super().train(mode)
-        if mode and self.frozen_blocks:
+        if mode and self.frozen_blocks and self.is_encoder_decoder:
+            self.trunk.eval()
+        elif mode and self.frozen_blocks:
             self.trunk.get_submodule(self.family.embeddings).eval()
             for layer in range(self.frozen_blocks):
                 self.trunk.get_submodule(self.family.path("block", layer)).eval()
@@ -121,6 +142,10 @@ class Classifier(nn.Module):
         """
         if not 0 <= count <= self.n_layers:
             raise ModelError(f"{count} blocks cannot be frozen; the model has {self.n_layers}.")
+        if self.is_encoder_decoder and count not in (0, self.n_layers):
+            raise ModelError(
+                f"{self.family.name} is an encoder-decoder, in which all blocks or none can be frozen; came {count}."
+            )
         self.frozen_blocks = count
         self.train(self.training)
 
@@ -181,6 +206,8 @@ class Classifier(nn.Module):
             start = int(self.model.config.pad_token_id) + 1
             positions = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
             arguments["position_ids"] = positions.expand(input_ids.shape)
+        if self.is_encoder_decoder:
+            arguments["decoder_input_ids"] = decoder_inputs(input_ids, self.model.config)
         return self.trunk(**arguments).last_hidden_state
 
     def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -2,85 +2,21 @@
 
 A *family* maps tunescope's sites to module paths inside the trunk (the model without its head), and records what
 differs between architectures: norm order, orientation of the output projections, position offset, own pooling.
-Adding an architecture adds one entry; :func:`tunescope.capture.verify` checks the entry on a real batch.
+Adding an architecture adds one entry (docs/adding-an-architecture.md); :func:`tunescope.capture.verify` checks the
+entry on a real batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tunescope.errors import ModelError
+from tunescope.models.encoder_decoder import BART, T5
+from tunescope.models.family import ATTENTION_PARTS, POOLINGS, AttentionPart, Family, LanguageKind, Pooling
 
-Pooling = Literal["last", "mean", "first", "first_raw"]
-AttentionPart = Literal["query", "key", "value"]
-ATTENTION_PARTS: tuple[AttentionPart, ...] = ("query", "key", "value")
-POOLINGS: tuple[Pooling, ...] = ("last", "mean", "first", "first_raw")
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where one architecture keeps its parts; ``{layer}`` stands for the block's number, counted from 0.
-
-    Attributes:
-        name: The name that reports and errors use.
-        model_types: The ``model_type`` values of transformers' configurations that this entry covers.
-        norm_order: ``pre`` (norm before each sublayer, one final norm) or ``post`` (norm after each sum).
-        embeddings: Module whose output is the residual stream before block 0.
-        block: One transformer block; its first argument is ``resid_pre``, its output ``resid_post``.
-        attention: Module that returns the attention output and the attention pattern.
-        attention_projection: The output projection; its input holds every head's ``head_z`` side by side.
-        mlp_projection: The MLP's second projection; its input holds the neurons.
-        middle: Module at whose input (``pre``) or output (``post``) ``resid_mid`` is read.
-        final_norm: The norm after the last block, or None where there is none.
-        projection_is_conv1d: Weights are stored input x output (GPT-2's Conv1D), not output x input (Linear).
-        own_pooling: The pooling that the architecture's own classification class uses.
-        head: Module of the classification model that is the last linear layer.
-        head_parts: Modules of the classification model, in order, that its own class applies after pooling.
-        head_reads_sequence: Whether the first of these reads position 0 of a sequence, not a pooled vector.
-        head_activation_after: The part after which the own class applies a ReLU, or None.
-        query: The projection that makes queries. Where ``query``, ``key`` and ``value`` are one module, its output
-            holds the three side by side in this order.
-        key: The projection that makes keys.
-        value: The projection that makes values.
-        has_token_types: The model reads ``token_type_ids``.
-        caches: The model fills a key-value cache unless it is told not to.
-        counts_positions_by_pad_id: The model derives positions from token ids, so tunescope passes them itself.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
-    norm_order: Literal["pre", "post"]
-    embeddings: str
-    block: str
-    attention: str
-    attention_projection: str
-    mlp_projection: str
-    middle: str
-    final_norm: str | None
-    projection_is_conv1d: bool
-    own_pooling: Pooling
-    head: str
-    head_parts: tuple[str, ...]
-    query: str
-    key: str
-    value: str
-    head_reads_sequence: bool = False
-    head_activation_after: str | None = None
-    has_token_types: bool = False
-    caches: bool = False
-    counts_positions_by_pad_id: bool = False
-
-    def path(self, role: str, layer: int | None = None) -> str:
-        """Return the module path of ``role`` inside the trunk, with the layer filled in."""
-        path = getattr(self, role)
-        return path if layer is None else path.format(layer=layer)
-
-    @property
-    def fuses_attention_inputs(self) -> bool:
-        """Whether queries, keys and values come from one projection."""
-        return self.query == self.key == self.value
-
+__all__ = [
+    "ATTENTION_PARTS", "FAMILIES", "POOLINGS", "AttentionPart", "Family", "LanguageKind", "Pooling", "family_of",
+]  # fmt: skip
 
 GPT2 = Family(
     name="GPT-2",
@@ -92,6 +28,7 @@ GPT2 = Family(
     attention_projection="h.{layer}.attn.c_proj",
     mlp_projection="h.{layer}.mlp.c_proj",
     middle="h.{layer}.ln_2",
+    norms=("h.{layer}.ln_1", "h.{layer}.ln_2"),
     final_norm="ln_f",
     projection_is_conv1d=True,
     own_pooling="last",
@@ -111,6 +48,11 @@ _BERT_PATHS: dict[str, Any] = {
     "attention_projection": "encoder.layer.{layer}.attention.output.dense",
     "mlp_projection": "encoder.layer.{layer}.output.dense",
     "middle": "encoder.layer.{layer}.attention.output",
+    "norms": (
+        "encoder.layer.{layer}.attention.output.LayerNorm",
+        "encoder.layer.{layer}.output.LayerNorm",
+    ),
+    "language_kind": "masked",
     "final_norm": None,
     "projection_is_conv1d": False,
     "own_pooling": "first",
@@ -126,6 +68,7 @@ BERT = Family(
     head="classifier",
     head_parts=("bert.pooler", "dropout", "classifier"),
     head_reads_sequence=True,
+    language_head=("cls",),
     **_BERT_PATHS,
 )
 
@@ -149,6 +92,7 @@ DISTILBERT = Family(
     attention_projection="transformer.layer.{layer}.attention.out_lin",
     mlp_projection="transformer.layer.{layer}.ffn.lin2",
     middle="transformer.layer.{layer}.sa_layer_norm",
+    norms=("transformer.layer.{layer}.sa_layer_norm", "transformer.layer.{layer}.output_layer_norm"),
     final_norm=None,
     projection_is_conv1d=False,
     own_pooling="first",
@@ -158,9 +102,63 @@ DISTILBERT = Family(
     query="transformer.layer.{layer}.attention.q_lin",
     key="transformer.layer.{layer}.attention.k_lin",
     value="transformer.layer.{layer}.attention.v_lin",
+    language_kind="masked",
+    language_head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
 )
 
-FAMILIES: tuple[Family, ...] = (GPT2, BERT, DISTILBERT, ROBERTA)
+GPT_NEOX = Family(
+    name="GPT-NeoX",
+    model_types=("gpt_neox",),
+    norm_order="pre",
+    embeddings="emb_dropout",
+    block="layers.{layer}",
+    attention="layers.{layer}.attention",
+    attention_projection="layers.{layer}.attention.dense",
+    mlp_projection="layers.{layer}.mlp.dense_4h_to_h",
+    middle="layers.{layer}.post_attention_layernorm",
+    norms=("layers.{layer}.input_layernorm", "layers.{layer}.post_attention_layernorm"),
+    final_norm="final_layer_norm",
+    projection_is_conv1d=False,
+    own_pooling="last",
+    head="score",
+    head_parts=("score",),
+    query="layers.{layer}.attention.query_key_value",
+    key="layers.{layer}.attention.query_key_value",
+    value="layers.{layer}.attention.query_key_value",
+    fused_by_head=True,
+    caches=True,
+    rotary="rotary_emb",
+    parallel_switch="use_parallel_residual",
+)
+
+_LLAMA_PATHS: dict[str, Any] = {
+    "norm_order": "pre",
+    "embeddings": "embed_tokens",
+    "block": "layers.{layer}",
+    "attention": "layers.{layer}.self_attn",
+    "attention_projection": "layers.{layer}.self_attn.o_proj",
+    "mlp_projection": "layers.{layer}.mlp.down_proj",
+    "middle": "layers.{layer}.post_attention_layernorm",
+    "norms": ("layers.{layer}.input_layernorm", "layers.{layer}.post_attention_layernorm"),
+    "final_norm": "norm",
+    "projection_is_conv1d": False,
+    "own_pooling": "last",
+    "head": "score",
+    "head_parts": ("score",),
+    "query": "layers.{layer}.self_attn.q_proj",
+    "key": "layers.{layer}.self_attn.k_proj",
+    "value": "layers.{layer}.self_attn.v_proj",
+    "caches": True,
+    "rotary": "rotary_emb",
+}
+
+LLAMA = Family(name="Llama", model_types=("llama",), **_LLAMA_PATHS)
+
+QWEN2 = Family(name="Qwen2", model_types=("qwen2",), **_LLAMA_PATHS)
+
+QWEN3 = Family(name="Qwen3", model_types=("qwen3",), **_LLAMA_PATHS)
+
+FAMILIES: tuple[Family, ...] = (GPT2, BERT, DISTILBERT, ROBERTA, GPT_NEOX, LLAMA, QWEN2, QWEN3, T5, BART)
 
 
 def family_of(model_type: str) -> Family:
@@ -175,5 +173,5 @@ def family_of(model_type: str) -> Family:
     known = ", ".join(kind for family in FAMILIES for kind in family.model_types)
     raise ModelError(
         f"The architecture {model_type!r} is of no known family; known model types: {known}.",
-        hint="docs/architecture.md ('Adding an architecture') says how to add a table.",
+        hint="docs/adding-an-architecture.md says how to add a table, and how to check it.",
     )

@@ -16,16 +16,20 @@ from tunescope.data.labels import LabelMap
 from tunescope.errors import ModelError
 from tunescope.models.adapters import merged_adapter
 from tunescope.models.classifier import Classifier
+from tunescope.models.encoder_decoder import require_end_token
 from tunescope.models.families import Family, Pooling
 from tunescope.models.heads import HEAD_KINDS, HeadKind, ReorderedHead, initialise_head, one_logit
 from tunescope.models.labels import class_order
 from tunescope.models.source import Source, check_source, hub_errors, read_config, read_tokenizer
 
 LONGEST_DEFAULT = 512
+UNLIMITED = 1_000_000
 
 
 def position_limit(config: PretrainedConfig, family: Family) -> int:
-    """Return how many tokens the position embeddings can number."""
+    """Return how many tokens the position embeddings can number; T5's relative positions number any length."""
+    if not hasattr(config, "max_position_embeddings"):
+        return UNLIMITED
     limit = int(config.max_position_embeddings)
     return limit - int(config.pad_token_id) - 1 if family.counts_positions_by_pad_id else limit
 
@@ -69,6 +73,7 @@ def load_trunk(
         )
     config, family, saved_pooling = read_config(source)
     tokenizer = read_tokenizer(source, config)
+    require_end_token(tokenizer, config, family)
     config = _classification_config(config, labels, tokenizer.pad_token_id, family)
     _set_head_kind(config, labels, head)
     model, missing = _read_weights(source, config)
@@ -89,7 +94,9 @@ def load_trunk(
     classifier.record = {"path": path, "revision": _revision(model, source), "new_tensors": sorted(missing)}
     std = float(getattr(config, "initializer_range", 0.02))
     fresh = model.get_submodule(family.head)
-    for part in [fresh] + ([classifier.head] if any("pooler" in key for key in missing) else []):
+    # What stands before the last layer (BERT's pooler, RoBERTa's and BART's dense layer) is drawn anew where it lacks.
+    inner = any(not key.startswith(f"{family.head}.") for key in missing)
+    for part in [fresh, classifier.head] if inner else [fresh]:
         initialise_head(part, std, seed)
     classifier.record["head"] = f"new, seed {seed}"
     classifier.seed = seed
@@ -131,6 +138,7 @@ def load(
     else:
         config, family, saved_pooling = read_config(source)
         tokenizer = read_tokenizer(source, config)
+        require_end_token(tokenizer, config, family)
         config = copy.deepcopy(config)
         config.pad_token_id = tokenizer.pad_token_id
         model, missing = _read_classifier(source, config, family)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NAME = "tunescope_packed"
 # Matrix products of fewer rows take another path in the CPU libraries, with other rounding.
 FEWEST_TOKENS = 4
-PROVEN = ("GPT-2", "BERT", "DistilBERT", "RoBERTa")
+PROVEN = ("GPT-2", "BERT", "DistilBERT", "RoBERTa", "GPT-NeoX", "Llama", "Qwen2", "Qwen3")
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,13 @@ class Layout:
         lengths: Tokens of each row, in order.
         reader: Which token's result attention returns: of every token, or of the ``first`` or ``last`` of each row
             alone (each row as often as it takes to have ``FEWEST_TOKENS``).
+        filled: Whether those few are followed by zeros, up to the number of tokens: models with rotary positions shape
+            attention's result by its input.
     """
 
     lengths: tuple[int, ...]
     reader: Literal["every", "first", "last"] = "every"
+    filled: bool = False
 
     @classmethod
     def of(cls, lengths: torch.Tensor | Sequence[int]) -> Layout:
@@ -95,6 +98,8 @@ def packing_problem(model: PreTrainedModel, family: Family) -> str | None:
         return "its configuration cuts the feed-forward layer into chunks of the padded length"
     if getattr(model.config, "is_decoder", False) or getattr(model.config, "add_cross_attention", False):
         return "it is configured as a decoder, or with cross-attention"
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        return "some of its layers attend within a sliding window"
     return None
 
 
@@ -104,7 +109,7 @@ def packed_attention(model: PreTrainedModel) -> Iterator[None]:
     if NAME not in AttentionInterface._global_mapping:
         # A name that is no key of the mask registry also tells transformers to build no mask.
         AttentionInterface.register(NAME, _attend)
-    config = model.config
+    config: Any = model.base_model.config  # some classes give their trunk a copy of their own
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
@@ -124,7 +129,10 @@ def _attend(
     packed: Layout | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within each row; query, key and value are [1, H, T, D/H], the result [1, T, H, D/H]."""
+    """Attend within each row; query, key and value are [1, H, T, D/H], the result [1, T, H, D/H].
+
+    With grouped queries (Llama, Qwen) there are fewer heads of keys and values.
+    """
     if packed is None or query.shape[2] != packed.total or len(query) != 1 or key.shape[2] != packed.total:
         raise ModelError(
             "Internal check failed: attention without padding was called without the layout of its rows, or with "
@@ -132,6 +140,7 @@ def _attend(
         )
     causal = bool(getattr(module, "is_causal", False))
     kernel = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
+    kernel = kernel and query.shape[1] == key.shape[1]
     if kernel and packed.reader == "every":
         return _kernel(query, key, value, packed, causal, scaling), None
     parts = []
@@ -149,13 +158,16 @@ def _attend(
             seen = place + 1 if causal else length
             q, k, v, whole = q[:, :, place : place + 1], k[:, :, :seen], v[:, :, :seen], False
         out = functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=whole, scale=scaling
+            q, k, v, dropout_p=dropout, is_causal=whole, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))  # [rows x length, H, d]
     found = torch.cat(parts)  # [T or B, H, d]
     if packed.reader == "every":
         return found[None], None
-    return found.repeat(-(-FEWEST_TOKENS // len(found)), 1, 1)[None], None
+    found = found.repeat(-(-FEWEST_TOKENS // len(found)), 1, 1)
+    if packed.filled:
+        found = functional.pad(found, (0, 0, 0, 0, 0, packed.total - len(found)))
+    return found[None], None
 
 
 def _kernel(
@@ -181,17 +193,35 @@ def _kernel(
     return out[None]
 
 
+def positions_of(classifier: Classifier, layout: Layout) -> torch.Tensor:
+    """Return the position id of every token, [1, T]; they start anew in every row."""
+    offset = (
+        int(classifier.model.config.pad_token_id) + 1 if classifier.family.counts_positions_by_pad_id else 0
+    )
+    return torch.from_numpy(layout.positions() + offset)[None]
+
+
+def block_arguments(classifier: Classifier, hidden: torch.Tensor, layout: Layout) -> dict[str, Any]:
+    """Return what a block is called with beside the states [1, T, D] of rows without padding."""
+    arguments: dict[str, Any] = {"packed": layout}
+    if classifier.family.rotary is not None:
+        rotary = classifier.trunk.get_submodule(classifier.family.rotary)
+        positions = positions_of(classifier, layout).to(hidden.device)
+        arguments["position_embeddings"] = rotary(hidden, position_ids=positions)
+        arguments["attention_mask"] = None
+    return arguments
+
+
 def packed_arguments(
     classifier: Classifier, input_ids: torch.Tensor, layout: Layout, token_type_ids: torch.Tensor | None
 ) -> dict[str, Any]:
     """Return the arguments of the trunk for rows without padding: ids [1, T], positions, types, layout."""
-    family, config = classifier.family, classifier.model.config
+    family = classifier.family
     if input_ids.shape != (1, layout.total):
         raise ModelError(
             f"A batch without padding holds its tokens as [1, {layout.total}]; came {list(input_ids.shape)}."
         )
-    offset = int(config.pad_token_id) + 1 if family.counts_positions_by_pad_id else 0
-    positions = torch.from_numpy(layout.positions() + offset)[None].to(input_ids.device)
+    positions = positions_of(classifier, layout).to(input_ids.device)
     arguments: dict[str, Any] = {"input_ids": input_ids, "position_ids": positions, "packed": layout}
     if family.caches:
         arguments["use_cache"] = False

@@ -20,6 +20,7 @@ from tunescope.fingerprints import canonical_json
 from tunescope.models.packed import (
     FEWEST_TOKENS,
     Layout,
+    block_arguments,
     packed_arguments,
     packed_attention,
     packed_hidden,
@@ -142,6 +143,8 @@ def _short_block(classifier: Classifier, hidden: torch.Tensor, layout: Layout) -
     assert places is not None
     times = -(-FEWEST_TOKENS // len(places))
     index = torch.as_tensor(places, device=hidden.device).repeat(times)
+    if classifier.family.rotary is not None:
+        return _short_rotary(classifier, hidden, layout, index)[: len(places)]
     if classifier.family.norm_order == "pre":
         parts: dict[str, Any] = dict(block.named_children())
         reader: Any = "last" if classifier.pooling == "last" else "first"
@@ -159,6 +162,32 @@ def _short_block(classifier: Classifier, hidden: torch.Tensor, layout: Layout) -
     return chosen[0, : len(places)]
 
 
+def _short_rotary(
+    classifier: Classifier, hidden: torch.Tensor, layout: Layout, index: torch.Tensor
+) -> torch.Tensor:
+    """Do the same for a block with rotary positions, [len(index), D]; how it adds up its parts is its own affair."""
+    family, trunk, last = classifier.family, classifier.trunk, classifier.n_layers - 1
+    attention, projection, norm = (
+        trunk.get_submodule(path.format(layer=last))
+        for path in (family.attention, family.attention_projection, family.norms[0])
+    )
+    reader: Any = "last" if classifier.pooling == "last" else "first"
+    arguments = block_arguments(classifier, hidden, replace(layout, reader=reader, filled=True))
+    handle = projection.register_forward_pre_hook(lambda _m, given: (given[0][:, : len(index)], *given[1:]))
+    try:
+        attended = attention(norm(hidden), **arguments)[0]
+    finally:
+        handle.remove()
+    attention.forward = lambda *_arguments, **_named: (attended, None)
+    try:
+        # not the call, which may recompute in the backward pass, when attention is itself again
+        output = blocks_of(classifier)[-1].forward(hidden[:, index])
+    finally:
+        del attention.forward
+    chosen: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return chosen[0]
+
+
 def pooled_from(
     classifier: Classifier, depth: int, hidden: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
@@ -172,11 +201,15 @@ def pooled_from(
 
 
 def _pooled_from(classifier: Classifier, depth: int, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
-    short = _can_shorten(classifier)
+    rows = len(layout.lengths)
+    # Attention's few results, each row's as often as it takes, must fit into the line that they are shaped by.
+    room = classifier.family.rotary is None or layout.total >= rows * -(-FEWEST_TOKENS // rows)
+    short = _can_shorten(classifier) and room
     blocks = blocks_of(classifier)
     with packed_attention(classifier.model):
+        arguments = block_arguments(classifier, hidden, layout)
         for block in blocks[depth : len(blocks) - 1 if short else len(blocks)]:
-            output = block(hidden, packed=layout)
+            output = block(hidden, **arguments)
             hidden = output if isinstance(output, torch.Tensor) else output[0]
         if short:
             hidden = _short_block(classifier, hidden, layout)

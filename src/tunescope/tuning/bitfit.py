@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tunescope.errors import ModelError
-from tunescope.tuning.parameters import finish, frozen_always, start
+from tunescope.tuning.parameters import finish, frozen_always, require_one_stack, start
 
 if TYPE_CHECKING:
     from tunescope.models import Classifier
@@ -46,6 +46,7 @@ class BitFit:
         Raises:
             ModelError: The trunk has no biases to train.
         """
+        require_one_stack(classifier, self.name)
         start(classifier)
         names = biases(classifier)
         if not names:

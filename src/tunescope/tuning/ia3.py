@@ -14,6 +14,7 @@ from tunescope.config.strict import Strict
 from tunescope.errors import ModelError
 from tunescope.tuning.injection import Found, Wanted, find, inject, known_to_peft, need_peft
 from tunescope.tuning.lora import REASONS
+from tunescope.tuning.parameters import require_one_stack
 
 if TYPE_CHECKING:
     from tunescope.models import Classifier
@@ -115,6 +116,7 @@ class IA3:
 
 def _resolve(classifier: Classifier, options: IA3Options) -> tuple[Found, tuple[str, ...]]:
     """Return what is adapted, and which of it is scaled at its input."""
+    require_one_stack(classifier, IA3.name)
     family, given = classifier.family, options.peft
     # "output.dense" also ends BERT's attention, so the MLP's projections are named by their whole paths.
     neurons = [family.path("mlp_projection", layer) for layer in range(classifier.n_layers)]

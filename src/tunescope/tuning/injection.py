@@ -133,14 +133,18 @@ def find(classifier: Classifier, wanted: Wanted) -> Found:
     return Found(targets, save, _leading(classifier, (*targets, *save)))
 
 
+def _blocks(classifier: Classifier) -> list[tuple[str, int]]:
+    """Return the path and number of every block; an encoder-decoder's encoder and decoder both count from 0."""
+    return [(path, layer) for stack in classifier.stacks for layer, path in enumerate(stack.blocks())]
+
+
 def _projections(classifier: Classifier) -> dict[str, int]:
     """Return the linear layers inside the blocks as paths in the trunk, each with the number of its block."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     found: dict[str, int] = {}
-    for layer in range(classifier.n_layers):
-        block = classifier.family.path("block", layer)
+    for block, layer in _blocks(classifier):
         adapted: tuple[str, ...] = ()
         for name, module in classifier.trunk.get_submodule(block).named_modules():
             if name.startswith(adapted) and adapted:
@@ -153,7 +157,7 @@ def _projections(classifier: Classifier) -> dict[str, int]:
 
 
 def _layers(classifier: Classifier, given: Sequence[int] | int | None) -> set[int]:
-    blocks = classifier.n_layers
+    blocks = max(stack.n_layers for stack in classifier.stacks)
     if given is None:
         return set(range(blocks))
     layers = [given] if isinstance(given, int) else list(given)
@@ -201,8 +205,10 @@ def _match(
 
 def _refuse(classifier: Classifier, name: str, layer_of: Mapping[str, int], what: str) -> None:
     """Say that no projection has this name, with the nearest ones and all there are."""
-    blocks = {layer: classifier.family.path("block", layer) + "." for layer in range(classifier.n_layers)}
-    inner = list(dict.fromkeys(path.removeprefix(blocks[layer]) for path, layer in layer_of.items()))
+    blocks = [f"{block}." for block, _ in _blocks(classifier)]
+    inner = list(dict.fromkeys(
+        path.removeprefix(next(block for block in blocks if path.startswith(block))) for path in layer_of
+    ))  # fmt: skip
     short = list(dict.fromkeys([*(path.rpartition(".")[2] for path in inner), *inner]))
     outside = any(_ends_in(path, name) for path, _ in classifier.model.named_modules())
     reason = (
@@ -240,7 +246,12 @@ def _saved(classifier: Classifier, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _leading(classifier: Classifier, touched: Sequence[str]) -> int:
-    """Return how many leading blocks hold none of the touched modules; 0 if anything below them is touched."""
+    """Return how many leading blocks hold none of the touched modules; 0 if anything below them is touched.
+
+    Of an encoder-decoder 0: its blocks are trained with dropout unless all are frozen.
+    """
+    if classifier.is_encoder_decoder:
+        return 0
     blocks = [classifier.family.path("block", layer) for layer in range(classifier.n_layers)]
     first = len(blocks)
     for name in touched:

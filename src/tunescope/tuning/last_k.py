@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tunescope.config.strict import no_boolean
 from tunescope.errors import ModelError
-from tunescope.tuning.parameters import finish, start
+from tunescope.tuning.parameters import finish, require_one_stack, start
 
 if TYPE_CHECKING:
     from tunescope.models import Classifier
@@ -63,6 +63,7 @@ class LastK:
         Raises:
             ModelError: ``k`` is larger than the model.
         """
+        require_one_stack(classifier, self.name)
         k, blocks = cast(LastKOptions, options).k, classifier.n_layers
         if k > blocks:
             raise ModelError(

@@ -207,11 +207,20 @@ def _resolve(classifier: Classifier, options: LoraOptions) -> tuple[list[Attenti
             f"{' and '.join(parts)}, the other rows would move too.",
             hint="Leave parts out, or use_dora.",
         )
+    if parts and family.fused_by_head:
+        raise ModelError(
+            f"{family.name} keeps query, key and value of every head together in one matrix, so LoRA cannot be "
+            f"restricted to {' and '.join(parts)}.",
+            hint="Leave parts out; the whole projection is then adapted.",
+        )
     if targets is None:
-        if not parts and not (given.use_dora and family.fuses_attention_inputs):
+        whole = family.fused_by_head or (given.use_dora and family.fuses_attention_inputs)
+        if not parts and not whole:
             parts = ["query", "value"]
         wanted = parts or list(ATTENTION_PARTS)
-        targets = list(dict.fromkeys(family.path(part).rpartition("{layer}.")[2] for part in wanted))
+        # In an encoder-decoder the last name alone: it is that of both self-attentions and of cross-attention.
+        mark = "." if classifier.is_encoder_decoder else "{layer}."
+        targets = list(dict.fromkeys(family.path(part).rpartition(mark)[2] for part in wanted))
     elif parts and not family.fuses_attention_inputs:
         raise ModelError(
             f"{family.name} has query, key and value as projections of their own, so parts already chooses the "

@@ -31,6 +31,19 @@ def frozen_always(classifier: Classifier) -> list[nn.Parameter]:
     return frozen
 
 
+def require_one_stack(classifier: Classifier, method: str) -> None:
+    """Refuse an encoder-decoder for a method whose order of blocks it does not have.
+
+    Raises:
+        ModelError: The model has an encoder and a decoder.
+    """
+    if classifier.is_encoder_decoder:
+        raise ModelError(
+            f"{method} is not yet available for encoder-decoders such as {classifier.family.name}.",
+            hint="Choose full, head_only or lora.",
+        )
+
+
 def start(classifier: Classifier) -> None:
     """Freeze everything, so that a method only has to say what it trains.
 
