@@ -17,6 +17,7 @@ from tunescope.config import DataConfig, LensConfig, load_data
 from tunescope.data.load import load_rows
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, length_summary, tokenize, truncation_by_label
+from tunescope.data.unlabelled import unlabelled_rows
 from tunescope.device import resolve_device
 from tunescope.environment import command_line, environment
 from tunescope.errors import DataError
@@ -25,6 +26,13 @@ from tunescope.evaluation.predict import predict
 from tunescope.files import atomic_path, write_json
 from tunescope.foreign import arm_names, label_doubt, logged_metrics, same_weights
 from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
+from tunescope.lenses.language_subject import (
+    LanguagePair,
+    all_language_models,
+    language_subject,
+    loss_per_token,
+)
+from tunescope.lenses.other_models import against_others
 from tunescope.models import Classifier, fit_probe, load, load_trunk
 from tunescope.models.source import Source
 from tunescope.progress import SILENT, Progress
@@ -88,7 +96,9 @@ def compare(
     folder: str | Path = "runs/compare",
     **options: Any,
 ) -> Comparison:
-    """Compare a base with one or more tuned checkpoints on labelled rows, and write the run folder and its report.
+    """Compare a base with one or more tuned checkpoints, and write the run folder and its report.
+
+    Classifiers are compared on labelled rows; language models (what a checkpoint is, it says itself) on texts alone.
 
     Args:
         base: Folder or hub id of the model before tuning.
@@ -125,19 +135,25 @@ def _compare(request: CompareRequest, progress: Progress) -> Comparison:
     run = RunFolder(request.folder)
     with run.locked():
         start = time.monotonic()
-        rows = _rows(request, progress)
+        speaks = all_language_models(request.tuned)
+        rows = (
+            unlabelled_rows(request.data, FIT_SHARE, request.seed, progress)
+            if speaks
+            else _rows(request, progress)
+        )
         device = resolve_device(request.device)
         subjects = []
         notes: list[str] = []
         records = []
         for name, path in zip(arm_names(request.tuned), request.tuned, strict=True):
-            subject, record = _subject(request, name, path, rows, device, progress)
+            load_one = _language_subject if speaks else _subject
+            subject, record = load_one(request, name, path, rows, device, progress)
             subjects.append(subject)
             records.append(record)
             notes += record.pop("notes")
         outputs: list[LensOutput] = []
         for subject in subjects:
-            wanted = [(lens.lens, lens.options) for lens in request.lenses]
+            wanted = [(lens.lens, against_others(lens, subject.arm, records)) for lens in request.lenses]
             outputs += look(subject, wanted, LENSES)
         command = command_line()
         about = {"tunescope": __version__, "command": command, "seeds": [request.seed]}
@@ -197,15 +213,36 @@ def _subject(
     record = _measure(request, subject, path, looked, progress)
     subject.learned = record.pop("learned")
     subject.identical = same_weights(request.base, path)
-    if subject.identical:
-        record["notes"].append(
-            f"{name}: base and tuned are one and the same model; there is no change to find."
-        )
-    elif subject.same_trunk:
-        record["notes"].append(
-            f"{name}: every weight of the trunk equals the base's; tuning changed the head at most."
-        )
+    record["notes"] += _same_notes(subject)
     return subject, record
+
+
+def _language_subject(
+    request: CompareRequest, name: str, path: str, rows: Rows, device: Any, progress: Progress
+) -> tuple[Subject, dict[str, Any]]:
+    """Load a tuned language model and its base, and write their losses on the rows that are looked at."""
+    pair = LanguagePair(request.base, path, name, request.data.max_length, device, request.seed)
+    subject = language_subject(pair, rows, progress)
+    records, said = loss_per_token(subject)
+    write_json(
+        request.folder / "arms" / name / "seed-0" / "metrics.json",
+        {
+            "arm": name, "seed": None, "method": "trained elsewhere", "model": path, "records": records,
+            "confusion": {}, "seconds": None, "trainable_parameters": None,
+            "parameters": sum(one.numel() for one in subject.tuned.model.parameters()),
+        },
+    )  # fmt: skip
+    subject.identical = same_weights(request.base, path)
+    notes, assumed = [said, *_same_notes(subject)], ["template: texts go in as they stand"]
+    record = {"name": name, "path": path, "notes": notes, "assumed": assumed, "logged": logged_metrics(path)}
+    return subject, {**record, "ours": None}
+
+
+def _same_notes(subject: Subject) -> list[str]:
+    same = "base and tuned are one and the same model; there is no change to find."
+    if not subject.identical:
+        same = "every weight of the trunk equals the base's; tuning changed the head at most."
+    return [f"{subject.arm}: {same}"] if subject.identical or subject.same_trunk else []
 
 
 def _measure(

@@ -8,7 +8,7 @@ what later blocks make of it: that is what ablation shows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses.subject import LensRows, Subject, Which, clusters
 from tunescope.models.classifier import Classifier
+from tunescope.models.language import LanguageModel
 from tunescope.progress import Task
 from tunescope.stats.intervals import Intervals, bootstrap_means
 from tunescope.stats.results import Finding, result_table
@@ -44,6 +45,9 @@ class DirectOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: LensRows = Field(default_factory=lambda: LensRows(n=512), description="which rows to look at")
+    tokens: Literal["all", "last"] = Field(
+        "all", description="of a language model: every token to predict (all), or the last of a row"
+    )
 
 
 class Shares:
@@ -87,7 +91,7 @@ def read_shares(model: Classifier, tokens: Tokens, seed: int, task: Task) -> Sha
         raise LensError(
             f"{model.family.name}: the shares of its parts do not sum to the logits (off by {found.gap:.2g}), so they "
             "say nothing about who wrote them.",
-            hint="The family's table does not describe this model; see docs/architecture.md.",
+            hint="The family's table does not describe this model; see docs/adding-an-architecture.md.",
         )
     return found
 
@@ -135,8 +139,8 @@ def run(subject: Subject, options: DirectOptions) -> tuple[pl.DataFrame, pl.Data
         }
         change = contrasts["tuned"] - contrasts["base"]
         parts = read["tuned"].components
-        records += [{**about, **record} for record in _tested(parts, change, groups, subject)]
-    return result_table(records), _examples(subject, tokens, read, contrasts)
+        records += [{**about, **record} for record in tested_records(parts, change, groups, subject)]
+    return result_table(records), examples(subject, tokens, read, contrasts)
 
 
 def _say_path(subject: Subject) -> None:
@@ -162,21 +166,24 @@ def _records(found: Shares, labels: np.ndarray, groups: np.ndarray, subject: Sub
     seed, names = subject.sampling_seed, subject.tuned.labels.names
     records: list[Record] = [
         {"metric": "sum_gap", "value": found.gap, "n": len(labels), "control": "none"},
-        *_tested(found.components, contrast(found.shares, labels), groups, subject),
+        *tested_records(found.components, contrast(found.shares, labels), groups, subject),
     ]
     random = bootstrap_means(contrast(found.random, labels), groups, seed=seed)
-    records += [{**one, "control": "random"} for one in _plain(found.components[:-1], random, "contrast")]
+    records += [
+        {**one, "control": "random"} for one in level_records(found.components[:-1], random, "contrast")
+    ]
     for index, name in enumerate(names):
         logit = bootstrap_means(found.shares[:, :, index], groups, seed=seed)
-        records += [{**one, "class": name} for one in _plain(found.components, logit, "logit_share")]
+        records += [{**one, "class": name} for one in level_records(found.components, logit, "logit_share")]
         mine = labels == index
         if mine.any():
             own = bootstrap_means(contrast(found.shares[mine], labels[mine]), groups[mine], seed=seed)
-            records += [{**one, "class": name} for one in _plain(found.components, own, "contrast")]
+            records += [{**one, "class": name} for one in level_records(found.components, own, "contrast")]
     return records
 
 
-def _plain(components: Sequence[Component], ends: Intervals, metric: str) -> list[Record]:
+def level_records(components: Sequence[Component], ends: Intervals, metric: str) -> list[Record]:
+    """Return a record with its interval for every part."""
     return [
         {"site": part.site, "layer": part.layer, "head": part.head, "component": part.name, "metric": metric,
          "control": "none", **end.record()}
@@ -184,11 +191,13 @@ def _plain(components: Sequence[Component], ends: Intervals, metric: str) -> lis
     ]  # fmt: skip
 
 
-def _tested(
+def tested_records(
     components: Sequence[Component], table: np.ndarray, groups: np.ndarray, subject: Subject
 ) -> list[Record]:
     """Return contrasts over all rows with p and q; the constant is no part that could have done otherwise."""
-    records = _plain(components, bootstrap_means(table, groups, seed=subject.sampling_seed), "contrast")
+    records = level_records(
+        components, bootstrap_means(table, groups, seed=subject.sampling_seed), "contrast"
+    )
     p = sign_flip_p(table[:, :-1], groups, seed=subject.sampling_seed)
     q = benjamini_hochberg(p)
     for index, record in enumerate(records[:-1]):
@@ -196,9 +205,10 @@ def _tested(
     return records
 
 
-def _examples(
+def examples(
     subject: Subject, tokens: Tokens, read: dict[Which, Shares], contrasts: dict[Which, np.ndarray]
 ) -> pl.DataFrame:
+    """Return every row's share of every part, long form."""
     parts = []
     for which, found in read.items():
         rows, count = contrasts[which].shape
@@ -238,8 +248,8 @@ def _strongest(mine: pl.DataFrame, best: Record, kind: str, subject: Subject) ->
     beyond = random is not None and best["low"] is not None and best["low"] > random["high"]
     clear = best["q"] is not None and best["q"] <= 0.05 and (best["low"] or 0.0) > 0 and beyond
     sentence = (
-        f"In the tuned model {best['component']} writes {_number(best)} logits towards the true class (over the mean "
-        f"of the others), the most of any {kind}."
+        f"In the tuned model {best['component']} writes {_number(best)} logits towards the true {_unit(subject)} "
+        f"(over the mean of the others), the most of any {kind}."
     )
     control = f"random vector of equal norm: {_number(random)}"
     if base is not None:
@@ -247,11 +257,15 @@ def _strongest(mine: pl.DataFrame, best: Record, kind: str, subject: Subject) ->
     return _finding(best, sentence, control, bool(clear), subject)
 
 
+def _unit(subject: Subject) -> str:
+    return "token" if isinstance(subject.tuned, LanguageModel) else "class"
+
+
 def _most_changed(mine: pl.DataFrame, most: Record, subject: Subject) -> Finding:
     base, tuned = (_beside(mine, most, model, "none") for model in ("base", "tuned"))
     sentence = (
         f"Tuning changed what {most['component']} writes into the answer most of all heads: from {_number(base)} to "
-        f"{_number(tuned)} logits towards the true class (difference {_number(most)})."
+        f"{_number(tuned)} logits towards the true {_unit(subject)} (difference {_number(most)})."
     )
     clear = most["q"] is not None and most["q"] <= 0.05
     return _finding(most, sentence, f"base under its {subject.base_head} head", clear, subject)

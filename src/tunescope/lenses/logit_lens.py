@@ -21,8 +21,8 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.evaluation.margins import margin
 from tunescope.evaluation.predict import probabilities_of
-from tunescope.lenses.cka import depth
-from tunescope.lenses.reading import ReadingLens, View, read_model
+from tunescope.lenses.pooled import depth, stack_axes
+from tunescope.lenses.reading import PerModel, ReadingLens, View, read_model, read_pass
 from tunescope.lenses.subject import LensRows, Subject, Which, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.stats.clustered import wilson_clustered
@@ -76,9 +76,10 @@ class StreamLogits(ReadingLens):
         self.final: np.ndarray | None = None
 
     def sites(self, model: Classifier) -> list[Site]:
-        """Return embeddings, the stream after every block, and the model's logits."""
-        blocks = [Site("resid_post", layer) for layer in range(model.n_layers)]
-        return [Site("embeddings"), *blocks, Site("logits")]
+        """Return embeddings, the stream after every block, and the model's logits; of two stacks, the decoder's."""
+        stack = model.stacks[-1].name
+        blocks = [Site("resid_post", layer, stack) for layer in range(model.n_layers)]
+        return [Site("embeddings", stack=stack), *blocks, Site("logits")]
 
     def update(self, view: View) -> None:
         """Turn one activation into logits.
@@ -184,40 +185,37 @@ def run(subject: Subject, options: LogitLensOptions) -> tuple[pl.DataFrame, pl.D
     groups = clusters(tokens)
     curves: dict[Which, Curve] = {}
     models = subject.models_with_logits()
-    title = f"{subject.arm}: logit lens"
-    with subject.progress.task(title, len(tokens) * len(models), "rows") as task:
-        for which, model in models:
-            reader = StreamLogits(len(tokens))
-            read_model(which, model, tokens, [reader], task)
-            curves[which] = curve(reader.stacked(), tokens.labels)
+    readers = {which: StreamLogits(len(tokens)) for which, _ in models}
+    if len(models) == 2:
+        read_pass(subject, tokens, [PerModel(readers)])  # blocks that tuning left alone are run once
+    else:
+        with subject.progress.task(f"{subject.arm}: logit lens", len(tokens), "rows") as task:
+            for which, model in models:
+                read_model(which, model, tokens, [readers[which]], task)
+    for which, _ in models:
+        curves[which] = curve(readers[which].stacked(), tokens.labels)
     _say_norm(subject)
     records, drawn = [], {}
     for which, found in curves.items():
         about = {**_about(subject), "model": which, "n": len(tokens)}
         about["base_head"] = subject.base_head if which == "base" else None
         records += [{**about, **record} for record in _levels(found, groups, subject)]
-        drawn[which], record = _settled(found, groups, options, subject)
+        drawn[which], record = settled(found, groups, options, subject)
         records.append({**about, **record})
     if len(curves) == 2:
-        about = {
-            **_about(subject),
-            "model": "tuned_minus_base",
-            "base_head": subject.base_head,
-            "n": len(tokens),
-        }
+        about = {**_about(subject), "model": "tuned_minus_base", "base_head": subject.base_head, "n": len(tokens)}
         pair = (curves["base"], curves["tuned"])
         records += [{**about, **record} for record in _differences(*pair, groups, subject)]
         change = percentile_interval(
-            *_difference_of_places(pair, options, drawn["tuned"] - drawn["base"]),
-            len(tokens),
-            "paired bootstrap",
+            *change_of_place(pair, options, drawn["tuned"] - drawn["base"]), len(tokens), "paired bootstrap"
         )
         records.append({**about, "metric": "settled_layer", **change.record()})
     return result_table(records), _examples(subject, tokens, curves)
 
 
 def _about(subject: Subject) -> Record:
-    return {"arm": subject.arm, "seed": subject.seed}
+    read = Site("embeddings", stack=subject.tuned.stacks[-1].name)
+    return {"arm": subject.arm, "seed": subject.seed, **stack_axes(read)}
 
 
 def _say_norm(subject: Subject) -> None:
@@ -229,13 +227,16 @@ def _say_norm(subject: Subject) -> None:
         )
     else:
         note = f"logit_lens: every layer goes through {family.name}'s final norm, then pooling and head."
+    if subject.tuned.is_encoder_decoder:
+        note += " Of the two stacks this is the decoder; no head reads the encoder."
     if subject.tuned.pooling in ("first", "first_raw"):
         note += " The pooled token's embedding is the same in every text, so the answer there is one for all."
     if note not in subject.notes:
         subject.notes.append(note)
 
 
-def _place(index: int) -> Record:
+def place_of(index: int) -> Record:
+    """Return site and layer of a place of the stream; place 0 is the embeddings, which stand at layer -1."""
     return {"site": "embeddings" if index == 0 else "resid_post", "layer": index - 1}
 
 
@@ -249,13 +250,14 @@ def _levels(found: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
             else list(bootstrap_means(table, groups, seed=subject.sampling_seed))
         )
         records += [
-            {**_place(index), "metric": metric, **end.record(), "control": float(found.chance[metric][index])}
+            {**place_of(index), "metric": metric, **end.record(),
+             "control": float(found.chance[metric][index])}
             for index, end in enumerate(ends)
-        ]
+        ]  # fmt: skip
     return records
 
 
-def _settled(
+def settled(
     found: Curve, groups: np.ndarray, options: LogitLensOptions, subject: Subject
 ) -> tuple[np.ndarray, Record]:
     """Return resampled layers at which the answer is settled, `[R]`, and the record of the layer itself."""
@@ -270,9 +272,10 @@ def _settled(
     return drawn, {"metric": "settled_layer", **interval.record(), "within": options.within}
 
 
-def _difference_of_places(
+def change_of_place(
     pair: tuple[Curve, Curve], options: LogitLensOptions, drawn: np.ndarray
 ) -> tuple[float, np.ndarray]:
+    """Return by how many layers the answer settles later in the tuned model, beside the resampled changes."""
     base, tuned = (settled_place(one.values["accuracy"].mean(axis=0), options.within) for one in pair)
     return float(tuned) - float(base), drawn
 
@@ -287,7 +290,7 @@ def _differences(base: Curve, tuned: Curve, groups: np.ndarray, subject: Subject
         q = benjamini_hochberg(p)
         control = tuned.chance[metric] - base.chance[metric]
         records += [
-            {**_place(index), "metric": metric, **end.record(), "p": p[index], "q": q[index],
+            {**place_of(index), "metric": metric, **end.record(), "p": p[index], "q": q[index],
              "control": float(control[index])}
             for index, end in enumerate(ends)
         ]  # fmt: skip

@@ -12,11 +12,17 @@ from pydantic import BaseModel
 
 from tunescope.errors import LensError
 from tunescope.files import atomic_path
+from tunescope.lenses.language import refuse_other_shapes, refuse_without_classes
+from tunescope.lenses.language_lenses import for_subject
 from tunescope.lenses.reading import ReadingLens, read_pass
+from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.stats.results import Finding, Result
 
 Findings = Callable[[pl.DataFrame, Subject], Sequence[Finding]]
+# Called by a study once an arm of two seeds or more, after every seed was looked at; its table and findings join the
+# lens's own. Stages know of it: it is done again where any of the seeds is.
+AcrossSeeds = Callable[[SeveralSeeds, Any], "LensOutput | None"]
 
 
 @dataclass(frozen=True)
@@ -28,22 +34,31 @@ class ReadLens:
         what: One sentence for the report.
         start: Makes the lens for a subject, its options and the number of rows.
         findings: Makes sentences from its table.
+        across_seeds: Compares the seeds of one arm, or None where the lens has nothing to compare.
+        two_stacks: Whether it can look at encoder-decoders; its tables then have a column ``stack``.
     """
 
     options: type[BaseModel]
     what: str
     start: Callable[[Subject, Any, int], ReadingLens]
     findings: Findings
+    across_seeds: AcrossSeeds | None = None
+    two_stacks: bool = False
 
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens that runs the models itself; ``run`` gives its table, and a table of examples or None."""
+    """A lens that runs the models itself; ``run`` gives its table, and a table of examples or None.
+
+    ``across_seeds`` and ``two_stacks`` are as in :class:`ReadLens`.
+    """
 
     options: type[BaseModel]
     what: str
     run: Callable[[Subject, Any], tuple[pl.DataFrame, pl.DataFrame | None]]
     findings: Findings
+    across_seeds: AcrossSeeds | None = None
+    two_stacks: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +92,17 @@ def look(
     if unknown:
         raise LensError(f"There is no lens {unknown[0]!r}; the lenses are {', '.join(lenses)}.")
     _same_tokens(subject)
+    if subject.tuned.is_encoder_decoder:
+        _require_two_stacks(subject, [name for name, _ in wanted], lenses)
+    refuse_without_classes(subject, [name for name, _ in wanted])
+    refuse_other_shapes(subject, [name for name, _ in wanted])
     parsed: list[tuple[str, Lens | ReadLens, Any]] = [
-        (name, lenses[name], lenses[name].options.model_validate(dict(options))) for name, options in wanted
+        (
+            name,
+            for_subject(subject, name, lenses[name]),
+            lenses[name].options.model_validate(dict(options)),
+        )
+        for name, options in wanted
     ]
     tables: dict[str, tuple[pl.DataFrame, pl.DataFrame | None]] = {}
     selections: dict[LensRows, list[tuple[str, ReadLens, Any]]] = {}
@@ -116,6 +140,20 @@ def _notes_of(lens: str, notes: Sequence[str], lenses: set[str]) -> list[str]:
         for note in notes
         if note.startswith(own) or note.partition(": ")[0] not in lenses
     ]
+
+
+def _require_two_stacks(
+    subject: Subject, wanted: Sequence[str], lenses: Mapping[str, Lens | ReadLens]
+) -> None:
+    """Refuse lenses that know one stack of blocks alone."""
+    not_yet = [name for name in wanted if not lenses[name].two_stacks]
+    if not_yet:
+        able = ", ".join(name for name, lens in lenses.items() if lens.two_stacks) or "none"
+        raise LensError(
+            f"{subject.arm}: the lens {not_yet[0]} cannot yet look at an encoder-decoder such as "
+            f"{subject.tuned.family.name}; the lenses that can: {able}.",
+            hint="Take it out of this study's lenses, or give the arm a model of one stack.",
+        )
 
 
 def _same_tokens(subject: Subject) -> None:
@@ -168,5 +206,5 @@ def save_outputs(outputs: Sequence[LensOutput], folder: Path, about: Mapping[str
         examples = [output.examples for output in mine if output.examples is not None]
         if examples:
             with atomic_path(folder / "examples" / f"{name}.parquet") as temporary:
-                pl.concat(examples).write_parquet(temporary)
+                pl.concat(examples, how="diagonal_relaxed").write_parquet(temporary)
     return [finding for output in outputs for finding in output.findings]

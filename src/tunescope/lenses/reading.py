@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import torch
 
+from tunescope.capture.finite import not_finite_rows
 from tunescope.capture.hooks import eager_attention, reading
-from tunescope.capture.shared import decided_before, going_on_from, keeping, shared_depth
-from tunescope.capture.sites import Reader, Site
+from tunescope.capture.lockstep import side_by_side
+from tunescope.capture.shared import decided_before, going_on_from, keeping, shared_depth, starting_from
+from tunescope.capture.sites import PATTERNS, Reader, Site
 from tunescope.data.batches import Batch, batches
 from tunescope.data.packed import PackedBatch, packed_batches
 from tunescope.data.tokens import Tokens
+from tunescope.errors import LensError
 from tunescope.lenses.subject import Subject, Which
 from tunescope.models.classifier import Classifier
 from tunescope.models.packed import Layout, packing_problem, padded_again
+from tunescope.models.store import ActivationStore
 from tunescope.progress import Task
 
+# Cells of one block's attention pattern in one batch: 16 MiB in float32. Larger ones are slower on a processor, whose
+# memory comes anew from the system with each.
+PATTERN_CELLS = 1 << 22
 WINDOW = 256  # batches are formed inside windows of rows, so that states keyed by rank stay small
 
 
@@ -51,7 +58,14 @@ class View:
 
 
 class ReadingLens(ABC):
-    """A lens that reads activations and keeps a mergeable state."""
+    """A lens that reads activations and keeps a mergeable state.
+
+    Attributes:
+        side_by_side: It compares the two models' activations themselves, so a batch's base and tuned views of a site
+            must come one after the other, before those of the next block.
+    """
+
+    side_by_side: bool = False
 
     @abstractmethod
     def sites(self, model: Classifier) -> list[Site]:
@@ -70,6 +84,29 @@ class ReadingLens(ABC):
         return None
 
 
+class PerModel(ReadingLens):
+    """Hands each model's activations to a lens of its own, in the one pass that serves both models.
+
+    Args:
+        lenses: A lens for ``base`` and one for ``tuned``, which look at the same sites.
+    """
+
+    def __init__(self, lenses: Mapping[Which, ReadingLens]) -> None:
+        self.lenses = lenses
+
+    def sites(self, model: Classifier) -> list[Site]:
+        """Return the sites of either lens."""
+        return next(iter(self.lenses.values())).sites(model)
+
+    def update(self, view: View) -> None:
+        """Hand one activation on."""
+        self.lenses[view.which].update(view)
+
+    def table(self) -> pl.DataFrame:
+        """Return the tables of both lenses, one below the other."""
+        return pl.concat([lens.table() for lens in self.lenses.values()])
+
+
 def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -> None:
     """Show every lens the base and the tuned model on the same batches.
 
@@ -81,21 +118,31 @@ def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -
     depth = shared_depth(subject.base, subject.tuned)
     same_sites = all(set(lens.sites(subject.base)) == set(lens.sites(subject.tuned)) for lens in lenses)
     with subject.progress.task(f"{subject.arm}: reading activations", total, "rows") as task:
+        if any(lens.side_by_side for lens in lenses):
+            _read_side_by_side(subject, tokens, lenses, task)
+            return
         if depth and same_sites:
             _read_both(subject, depth, tokens, lenses, task)
             return
         for which, model in models:
-            read_model(which, model, tokens, lenses, task)
+            read_model(which, model, tokens, lenses, task, subject.store)
 
 
 def read_model(
-    which: Which, model: Classifier, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task
+    which: Which,
+    model: Classifier,
+    tokens: Tokens,
+    lenses: Sequence[ReadingLens],
+    task: Task,
+    store: ActivationStore | None = None,
 ) -> None:
     """Show every lens one model, batch by batch, and report each batch to ``task``."""
     sites = _sites(model, lenses)
+    start = starting_from(store, model, tokens, sites)
     for batch in _batches(model, tokens, sites):
         shown = _Shown.of(batch.to(model.device))
-        with torch.inference_mode(), reading(model, sites, shown.receiver(which, model, lenses)):
+        receive = shown.receiver(which, model, lenses)
+        with torch.inference_mode(), start(batch), reading(model, sites, receive):
             model(**shown.batch.inputs())
         task.advance(len(batch.row_ids))
 
@@ -107,6 +154,7 @@ def _read_both(
     base, tuned = subject.base, subject.tuned
     sites = _sites(base, lenses)
     late = [site for site in sites if not decided_before(site, depth)]
+    start = starting_from(subject.store, base, tokens, sites, depth)
     for batch in _batches(base, tokens, sites):
         shown = _Shown.of(batch.to(base.device))
         as_base, as_tuned = (
@@ -122,13 +170,29 @@ def _read_both(
                 second(site, value)
 
         with torch.inference_mode(), contextlib.ExitStack() as stack:
-            with reading(base, sites, receive), keeping(base, depth) as kept:
+            with start(batch), reading(base, sites, receive), keeping(base, depth) as kept:
                 base(**shown.batch.inputs())
             if any(site.name == "attn_pattern" for site in sites):  # one form of attention in all blocks
                 stack.enter_context(eager_attention(tuned))
             stack.enter_context(reading(tuned, late, as_tuned))
             stack.enter_context(going_on_from(tuned, depth, kept[-1]))
             tuned(**shown.batch.inputs())
+        task.advance(2 * len(batch.row_ids))
+
+
+def _read_side_by_side(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task) -> None:
+    """Show every lens both models block by block; in small batches, for patterns grow with the square of the length."""
+    base, tuned = subject.base, subject.tuned
+    longest = max(len(ids) for ids in tokens.input_ids)
+    most = max(longest, PATTERN_CELLS // (base.n_heads * longest))
+    for batch in batches(tokens, max_tokens=most, window=WINDOW):
+        shown = _Shown.of(batch.to(base.device))
+        with torch.inference_mode(), contextlib.ExitStack() as stack:
+            as_base, as_tuned = shown.receiver("base", base, lenses), shown.receiver("tuned", tuned, lenses)
+            stack.enter_context(reading(base, _sites(base, lenses), as_base))
+            stack.enter_context(reading(tuned, _sites(tuned, lenses), as_tuned))
+            for _ in side_by_side(base, tuned, shown.batch.inputs()):
+                pass
         task.advance(2 * len(batch.row_ids))
 
 
@@ -152,12 +216,22 @@ class _Shown:
         def receive(site: Site, value: torch.Tensor) -> None:
             if self.layout is not None and site.name not in ("pooled", "logits"):
                 value = padded_again(value, self.layout)
+            self._require_finite(which, site, value)
             view = View(which, model, site, value, self.mask, batch.index, batch.row_ids, batch.labels)
             for lens, own in wanted:
                 if site in own:
                     lens.update(view)
 
         return receive
+
+    def _require_finite(self, which: Which, site: Site, value: torch.Tensor) -> None:
+        """Refuse an activation that is not finite at a real token; patterns are softmaxes and follow their sites."""
+        if site.name in PATTERNS:
+            return
+        mask = None if site.name in ("pooled", "logits") else self.mask
+        bad = not_finite_rows(value, mask, self.batch.row_ids)
+        if bad is not None:
+            raise LensError(f"{which}: {site} is NaN or infinite in {bad}.")
 
 
 def _sites(model: Classifier, lenses: Sequence[ReadingLens]) -> list[Site]:

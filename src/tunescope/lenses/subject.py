@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.models.classifier import Classifier
+from tunescope.models.store import ActivationStore
 from tunescope.progress import SILENT, Progress
 
 Which = Literal["base", "tuned"]
@@ -28,6 +29,10 @@ class LensRows(BaseModel):
 
     split: Split = Field(default="validation", description="the split to look at: train, validation or test")
     n: int = Field(default=256, ge=4, description="how many rows at most, drawn evenly by class: 4 or more")
+
+    def prepared(self, subject: Subject, tokens: Tokens) -> Tokens:
+        """Return the drawn rows as they are looked at; a kind of rows that puts them differently says how."""
+        return tokens
 
 
 @dataclass
@@ -48,6 +53,8 @@ class Subject:
         identical: Base and tuned are one checkpoint, head included: there is no change to find.
         planted: Folder of a generated corpus whose truth is known; None for real data.
         texts: ``row_id`` and ``text`` of the rows, for lenses that rewrite them; None where they are not known.
+        unfinished: Folder in which long sweeps keep what is done, to go on after an interruption; None keeps nothing.
+        store: What trainings stored of frozen blocks; lenses that look at nothing before start there. None for none.
     """
 
     arm: str
@@ -63,6 +70,8 @@ class Subject:
     identical: bool = False
     planted: Path | None = None
     texts: pl.DataFrame | None = None
+    unfinished: Path | None = None
+    store: ActivationStore | None = None
 
     def model(self, which: Which) -> Classifier:
         """Return the model before (``base``) or after (``tuned``) tuning."""
@@ -101,12 +110,12 @@ class Subject:
             )
         order = np.array(sorted(known, key=lambda i: _hash(self.sampling_seed, tokens.row_ids[i])))
         if len(order) <= rows.n:
-            return tokens.take(order)
+            return rows.prepared(self, tokens.take(order))
         labels = tokens.labels[order]
         quota = _quota(np.array([(labels == c).sum() for c in np.unique(labels)]), rows.n)
         picked = [order[labels == c][:k] for c, k in zip(np.unique(labels), quota, strict=True)]
         kept = set(np.concatenate(picked).tolist())
-        return tokens.take(np.array([index for index in order if index in kept]))
+        return rows.prepared(self, tokens.take(np.array([index for index in order if index in kept])))
 
     @property
     def same_trunk(self) -> bool:

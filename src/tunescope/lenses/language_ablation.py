@@ -1,0 +1,280 @@
+"""Ablation of a language model: what its loss per token becomes without a head, a sublayer or what else is named.
+
+An effect is the change of the log-probability of the true tokens, in nats per token, averaged over the tokens that a
+row has to predict: minus the change of the loss, so that below 0 means worse, as with margins. The sweep is the exact
+one of classifiers (:mod:`tunescope.lenses.sweep`), with every token of the last block computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tunescope.data.tokens import Tokens
+from tunescope.errors import LensError
+from tunescope.lenses.ablation_findings import VERBS
+from tunescope.lenses.ablation_options import AblationOptions, planned
+from tunescope.lenses.ablation_table import FEWEST_TEXTS, HEADS, SUBLAYERS, Summary, halves
+from tunescope.lenses.components import Variant
+from tunescope.lenses.language import VOCABULARY_NUMBERS, asked, language
+from tunescope.lenses.replacement import needs_statistics, statistics
+from tunescope.lenses.subject import LensRows, Subject, clusters
+from tunescope.lenses.sweep import Sweep
+from tunescope.models.classifier import Classifier
+from tunescope.models.questions import Answers, Questions, questions
+from tunescope.progress import Task
+from tunescope.stats.results import Finding, result_table
+
+METRIC = "log_likelihood_change"
+METRICS = (METRIC, "kl", "flip")
+TEST = (
+    "paired bootstrap, sign-flip permutation; the component was picked on one half of the rows and is shown on the "
+    "other, so its size is not inflated by the pick"
+)
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LanguageEffects:
+    """What a sweep of one language model gave: N rows, V variants.
+
+    Attributes:
+        variants: The V changes.
+        values: Per metric `[N, V]`: ``log_likelihood_change`` (nats per token), ``kl`` (from the unchanged to the
+            changed distribution, nats per token), ``flip`` (share of tokens whose first answer is another).
+        clean: Mean log-probability of the true tokens in the unchanged model, `[N]`.
+    """
+
+    variants: list[Variant]
+    values: dict[str, np.ndarray]
+    clean: np.ndarray
+
+    def minus(self, other: LanguageEffects) -> LanguageEffects:
+        """Return the paired difference from the effects of the same changes on another model."""
+        values = {name: own - other.values[name] for name, own in self.values.items()}
+        return LanguageEffects(self.variants, values, self.clean - other.clean)
+
+
+def language_effects(
+    model: Classifier, rows: Questions, reference: Tokens, options: AblationOptions, seed: int, task: Task
+) -> LanguageEffects:
+    """Run the sweep of one language model; rows as they were asked, reference rows as the model would see them.
+
+    Raises:
+        LensError: A component is outside the model, or an activation is not finite (layer and row are named).
+    """
+    own = language(model)
+    wanted = planned(own, options)
+    was_training = own.training
+    own.eval()
+    try:
+        known = statistics(own, reference, needs_statistics(wanted), "position_mean" in options.edits, task)
+
+        def answers(index: np.ndarray, stored: Any) -> Answers:
+            targets = rows.batch(index, stored.length)
+            return Answers(own, targets, stored.values["resid_post"][-1])
+
+        at_once = max(1, min(options.tokens_at_once, VOCABULARY_NUMBERS // own.vocabulary))
+        sweep = Sweep(own, wanted, known, seed, at_once, reference, answers=answers)
+        values = {name: np.empty((len(rows), len(wanted))) for name in METRICS}
+        clean = np.empty(len(rows))
+        for index, before, after in sweep.run(rows.tokens, task):
+            clean[index] = before[:, 0].double().numpy()
+            change = after.double()  # [V, B, 3]
+            values[METRIC][index] = (change[..., 0] - before[None, :, 0].double()).T.numpy()
+            values["kl"][index], values["flip"][index] = change[..., 1].T.numpy(), change[..., 2].T.numpy()
+    finally:
+        own.train(was_training)
+    return LanguageEffects(wanted, values, clean)
+
+
+def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sweep base and tuned on the same tokens; return the table of effects and the effects per example.
+
+    Raises:
+        LensError: An option needs classes, a component is outside the model, or a value is not finite.
+    """
+    _refuse(options)
+    rows = asked(subject, subject.draw(options.rows, labelled=False), "ablation")
+    train = subject.draw(LensRows(split="train", n=options.reference_rows), labelled=False)
+    reference = questions(language(subject.tuned), train, subject.sampling_seed).tokens
+    models = subject.models_with_logits()
+    total = len(models) * (len(rows) + len(reference))
+    with subject.progress.task(f"{subject.arm}: ablating heads and sublayers", total, "rows") as task:
+        effects = {
+            str(which): language_effects(model, rows, reference, options, subject.sampling_seed, task)
+            for which, model in models
+        }
+    shown = dict(effects)
+    if len(effects) == 2:
+        shown["tuned_minus_base"] = effects["tuned"].minus(effects["base"])
+    summary, groups = Summary(subject, METRICS, options.correction), clusters(rows.rows)
+    records: list[Record] = []
+    for which, found in shown.items():
+        index = [
+            place for place, one in enumerate(found.variants)
+            if one.control == "none" or which != "tuned_minus_base"
+        ]  # fmt: skip
+        chosen = [found.variants[place] for place in index]
+        for metric, values in found.values.items():
+            records += summary.of(which, metric, chosen, values[:, index], groups)
+    if options.split_half:
+        records += _split_half(subject, shown, rows.rows, summary)
+    table = result_table([{"class": None, **record} for record in records])
+    return table, pl.concat([_examples(subject, which, found, rows) for which, found in effects.items()])
+
+
+def _refuse(options: AblationOptions) -> None:
+    """Refuse options that mean something for classes alone.
+
+    Raises:
+        LensError: Such an option was set.
+    """
+    set_ones = {
+        "directions": bool(options.directions),
+        "sample": options.sample.kind != "stratified",
+        "removal": options.removal is not None,
+        "as_published": options.as_published is not None,
+        "screen": options.screen is not None,
+        "edits: resample_other_class": "resample_other_class" in options.edits,
+    }
+    bad = [name for name, is_set in set_ones.items() if is_set]
+    if bad:
+        raise LensError(
+            f"ablation: {bad[0]} is made for classifiers and cannot be used on a language model.",
+            hint="Take it out of the lens's options.",
+        )
+
+
+def _split_half(
+    subject: Subject, shown: dict[str, LanguageEffects], rows: Tokens, summary: Summary
+) -> list[Record]:
+    """Pick the strongest head and sublayer, and the most changed head, on one half; summarise them on the other."""
+    groups = clusters(rows)
+    if len(set(groups.tolist())) < FEWEST_TEXTS:
+        return []
+    first, second = halves(rows, subject.sampling_seed)
+    found: list[Record] = []
+    tuned = shown["tuned"]
+    for edit in dict.fromkeys(variant.edit for variant in tuned.variants):
+        means = tuned.values[METRIC][first].mean(0)
+        picks = [("strongest head", HEADS, means), ("strongest sublayer", SUBLAYERS, means)]
+        if "tuned_minus_base" in shown:
+            change = shown["tuned_minus_base"].values[METRIC][first].mean(0)
+            picks.append(("most changed head", HEADS, -np.abs(change)))
+        for pick, sites, values in picks:
+            usable = [
+                index for index, one in enumerate(tuned.variants)
+                if one.control == "none" and one.scope == "one" and one.edit == edit and one.site in sites
+            ]  # fmt: skip
+            if usable:
+                picked = tuned.variants[min(usable, key=lambda index: float(values[index]))]
+                found += [
+                    {**record, "pick": pick} for record in _shown(shown, picked, second, groups, summary)
+                ]
+    return found
+
+
+def _shown(
+    shown: dict[str, LanguageEffects], picked: Variant, rows: np.ndarray, groups: np.ndarray, summary: Summary
+) -> list[Record]:
+    """Summarise one component, and its random direction, on some rows."""
+    found: list[Record] = []
+    for which, effects in shown.items():
+        for index, one in enumerate(effects.variants):
+            same = one.name == picked.name and one.edit == picked.edit and one.scope == "one"
+            if not same or one.control == "no_op" or (one.control == "random" and "minus" in which):
+                continue
+            values = effects.values[METRIC][rows][:, [index]]
+            (record,) = summary.of(which, METRIC, [one], values, groups[rows])
+            control = "split_half" if one.control == "none" else "split_half_random"
+            found.append({**record, "q": None, "control": control})
+    return found
+
+
+def _examples(subject: Subject, which: str, effects: LanguageEffects, rows: Questions) -> pl.DataFrame:
+    wanted = [index for index, variant in enumerate(effects.variants) if variant.control == "none"]
+    chosen, count = [effects.variants[index] for index in wanted], len(rows)
+    size = count * len(chosen)
+    return pl.DataFrame({
+        "arm": [subject.arm] * size, "seed": pl.Series([subject.seed] * size, dtype=pl.Int64), "model": [which] * size,
+        "row_id": [row_id for row_id in rows.rows.row_ids for _ in chosen],
+        "site": [variant.site for variant in chosen] * count,
+        "layer": pl.Series([variant.layer for variant in chosen] * count, dtype=pl.Int64),
+        "head": pl.Series([variant.head for variant in chosen] * count, dtype=pl.Int64),
+        "edit": [variant.edit for variant in chosen] * count,
+        "component": [variant.name for variant in chosen] * count,
+        "log_likelihood": np.repeat(effects.clean, len(chosen)).astype(np.float32),
+        **{name: values[:, wanted].astype(np.float32).ravel() for name, values in effects.values.items()},
+    })  # fmt: skip
+
+
+def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
+    """Say which head and which sublayer the tuned model's loss needs most, and which head's role changed most."""
+    mine = table.filter(
+        (pl.col("arm") == subject.arm)
+        & pl.col("seed").eq_missing(pl.lit(subject.seed))
+        & (pl.col("metric") == METRIC)
+    )
+    if "pick" not in mine.columns or mine.is_empty():
+        return []
+    edit = mine.filter(pl.col("control") == "none")["edit"].first()
+    mine = mine.filter(pl.col("edit") == edit)
+    found = [_strongest(mine, pick, subject) for pick in ("strongest head", "strongest sublayer")]
+    if not subject.same_trunk:
+        found.append(_most_changed(mine, subject))
+    return [one for one in found if one is not None]
+
+
+def _row(mine: pl.DataFrame, pick: str, model: str, control: str = "split_half") -> Record | None:
+    rows = mine.filter((pl.col("pick") == pick) & (pl.col("model") == model) & (pl.col("control") == control))
+    return None if rows.is_empty() else rows.row(0, named=True)
+
+
+def _strongest(mine: pl.DataFrame, pick: str, subject: Subject) -> Finding | None:
+    best, base = _row(mine, pick, "tuned"), _row(mine, pick, "base")
+    random = _row(mine, pick, "tuned", "split_half_random")
+    if best is None or best["value"] is None:
+        return None
+    beyond = random is not None and best["high"] is not None and best["high"] < random["low"]
+    clear = bool(beyond and (best["p"] or 1.0) <= 0.05)
+    control = f"random direction of equal norm: {_loss(random)}"
+    control += "" if base is None else f"; base: {_loss(base)}"
+    sentence = (
+        f"{VERBS[best['edit']]} {best['component']} changes the tuned model's loss by {_loss(best)} nats per token, "
+        f"the most of any {'head' if best['site'] == 'head_out' else 'sublayer'} (picked on one half of the rows, "
+        "shown on the other)."
+    )
+    return _finding(best, sentence, control, clear, subject)
+
+
+def _most_changed(mine: pl.DataFrame, subject: Subject) -> Finding | None:
+    pick = "most changed head"
+    most, tuned, base = (_row(mine, pick, model) for model in ("tuned_minus_base", "tuned", "base"))
+    if most is None or most["value"] is None:
+        return None
+    sentence = (
+        f"Tuning changed the role of {most['component']} most of all heads: without it the loss changes by "
+        f"{_loss(base)} nats per token in the base and by {_loss(tuned)} in the tuned model (difference {_loss(most)}; "
+        "picked on one half of the rows, shown on the other)."
+    )
+    return _finding(most, sentence, "the base's same head", (most["p"] or 1.0) <= 0.05, subject)
+
+
+def _loss(row: Record | None) -> str:
+    """Return a change of the loss: the table holds the change of the log-likelihood, its negative."""
+    if row is None or row["value"] is None:
+        return "not measured"
+    ends = "" if row["low"] is None else f" [{-row['high']:+.3f}, {-row['low']:+.3f}]"
+    return f"{-row['value']:+.3f}{ends}"
+
+
+def _finding(row: Record, sentence: str, control: str, clear: bool, subject: Subject) -> Finding:
+    return Finding(
+        lens="ablation", arm=subject.arm, sentence=sentence, metric=METRIC, value=row["value"], low=row["low"],
+        high=row["high"], n=row["n"], test=TEST, control=control, rows=f"{row['n']} rows",
+        verdict="found" if clear else "undecided",
+    )  # fmt: skip
