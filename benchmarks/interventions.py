@@ -4,7 +4,11 @@ Both zero heads of the same GPT-2-small-shaped classifier (12 layers of 12 heads
 process, with the same attention, activation and number of threads, and in processor time, so that other work on the
 machine does not count. The sweep does all 144 heads. The naive loop costs the same for every head, so it is timed on
 one head a layer and scaled to 144, at each of several batch sizes with dynamic padding; the fastest one counts.
-Comparisons with nnsight and TransformerLens, each in its own environment, are left for later.
+
+nnsight (on the same classifier) and TransformerLens (on the same language model) run in environments of their own
+(`sh benchmarks/other_tools/make_environments.sh`), as subprocesses that share weights and token ids with this one;
+where an environment is not there, its line says so. Attribution patching is timed and held against exact effects on
+trained models: `--models` names a run folder, of which the first seed of every arm is read.
 
 Run it: OMP_NUM_THREADS=1 python benchmarks/interventions.py. It prints JSON lines.
 """
@@ -18,24 +22,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tunescope.capture import Site, editing, zero
+from tunescope.capture.stored import StoredPass
 from tunescope.data.batches import collate
-from tunescope.data.tokens import Tokens
+from tunescope.data.rows import Rows
+from tunescope.data.tokens import Tokens, tokenize
+from tunescope.lenses.ablation_screen import estimates, quality
 from tunescope.lenses.components import every
+from tunescope.lenses.effects import empty_effects, fill
 from tunescope.lenses.replacement import Statistics
 from tunescope.lenses.sweep import Sweep
 from tunescope.models import Classifier, load
 from tunescope.models.activations import fast_activations
+from tunescope.models.language import LanguageModel, load_language_model
+from tunescope.models.questions import final_norm
 from tunescope.models.source import quiet_transformers
-from tunescope.progress import SILENT
+from tunescope.progress import SILENT, Task
 
 LAYERS, HEADS, WIDTH, CLASSES = 12, 12, 768, 6
 ROWS = {"equal": 16, "tweets": 24}
@@ -45,6 +56,11 @@ QUANTILES = (3, 6, 11, 17, 26, 42, 55, 67)
 SIZES = {"equal": (8, 16), "tweets": (2, 4, 8, 16)}
 GOALS = {"equal": 2.0, "tweets": 4.5}
 GAP = 1e-5
+OTHERS_GAP = 1e-4  # other tools order their sums in other ways; logits of the language model reach about 1
+OTHER_TOOLS = Path(__file__).parent / "other_tools"
+ENVIRONMENTS = Path("/tmp/bench-envs")
+TRAINED_ROWS, TOP = 96, 20
+PARTS = ("equal", "tweets", "nnsight", "transformer-lens", "attribution", "memory")
 SMALL = (4, 4, 128)  # layers, heads, width of the model on which memory is measured
 
 
@@ -90,11 +106,15 @@ def naive(model: Classifier, tokens: Tokens, size: int) -> np.ndarray:
 
 
 def ours(model: Classifier, tokens: Tokens) -> np.ndarray:
-    """The sweep that the lens runs, over every head."""
+    """The sweep that the lens runs, over every head; a language model is asked for what comes after the last token."""
     variants = every(model, ("heads",), "zero")
-    out = np.empty((len(variants), len(tokens), CLASSES), dtype=np.float32)
+    spoken = model if isinstance(model, LanguageModel) else None
+    answers = None if spoken is None else lambda _, stored: LastToken(spoken, stored)
+    out = np.empty(
+        (len(variants), len(tokens), CLASSES if spoken is None else spoken.vocabulary), dtype=np.float32
+    )
     with SILENT.task("", 1) as task:
-        for index, _, logits in Sweep(model, variants, Statistics(), 0).run(tokens, task):
+        for index, _, logits in Sweep(model, variants, Statistics(), 0, answers=answers).run(tokens, task):
             out[:, index] = logits.numpy()
     return out
 
@@ -138,6 +158,109 @@ def measure(model: Classifier, kind: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+class LastToken:
+    """What a language model says behind the last token of rows of one length, as the sweep asks for it."""
+
+    def __init__(self, model: LanguageModel, stored: StoredPass) -> None:
+        self.model = model
+        self.clean = self(stored.values["resid_post"][-1])
+
+    def __call__(self, stream: torch.Tensor) -> torch.Tensor:
+        """Return logits [R, vocabulary] of states [R, T, D] behind the last block."""
+        found: torch.Tensor = self.model.head(final_norm(self.model, stream[:, -1]))
+        return found
+
+
+def other_tool(tool: str, environments: Path, kind: str = "tweets") -> dict[str, object]:
+    """Compare the sweep with another tool at that tool's own fastest batch size, on the same weights and tokens."""
+    python = environments / tool / "bin" / "python"
+    name = f"144-head sweep against {tool}, {kind} rows"
+    if not python.is_file():
+        made = "sh benchmarks/other_tools/make_environments.sh makes it"
+        return {"figure": name, "note": f"skipped: there is no {python}; {made}"}
+    tokens = rows(kind, ROWS[kind])
+    with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder)
+        model = classifier(shared / "model") if tool == "nnsight" else language_model(shared / "model")
+        with fast_activations(model.model):
+            seconds, logits = processor_seconds(lambda: ours(model, tokens))
+        slow: dict[int, float] = {}
+        answers: dict[int, np.ndarray] = {}
+        about: dict[str, object] = {}
+        for size in SIZES[kind]:
+            asked = {"rows": [ids.tolist() for ids in tokens.input_ids], "batch_size": size}
+            (shared / "tokens.json").write_text(json.dumps(asked))
+            command = [str(python), str(OTHER_TOOLS / "zero_heads.py"), tool, folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return {"figure": name, "note": f"{tool} failed: {done.stderr.strip().splitlines()[-1]}"}
+            about = json.loads(done.stdout.strip().splitlines()[-1])
+            slow[size] = float(str(about.pop("seconds"))) * model.n_heads
+            answers[size] = np.load(shared / "logits.npy")
+    best = min(slow, key=lambda key: slow[key])
+    heads = [layer * model.n_heads + layer % model.n_heads for layer in range(model.n_layers)]
+    gap = float(np.abs(logits[heads] - answers[best]).max())
+    return {
+        "figure": name, "ratio": round(slow[best] / seconds, 2), "largest_logit_difference": gap,
+        "exact": gap <= OTHERS_GAP, "their_seconds_by_batch_size": {key: round(one, 1) for key, one in slow.items()},
+        "their_fastest_batch": best, "sweep_seconds": round(seconds, 1), "their_versions": about,
+    }  # fmt: skip
+
+
+def language_model(folder: Path) -> LanguageModel:
+    """A randomly initialised language model of GPT-2-small's shape, of the classifier's vocabulary."""
+    classifier(folder)  # writes the tokenizer
+    torch.manual_seed(1)
+    config = GPT2Config(
+        n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, n_positions=128, vocab_size=1000, pad_token_id=0,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    with quiet_transformers():
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    model = load_language_model(str(folder))
+    model.eval()
+    return model
+
+
+def attribution(folder: Path | None) -> Iterator[dict[str, object]]:
+    """Time attribution patching and the exact sweep of heads on trained models, and say how well it ranks."""
+    name = "attribution patching against the exact sweep, trained models"
+    arms = sorted(folder.glob("arms/*/seed-0/model")) if folder is not None else []
+    if folder is None or not arms:
+        yield {"figure": name, "note": "skipped: --models names no run folder with arms/NAME/seed-0/model"}
+        return
+    frame = pl.read_parquet(folder / "data" / "rows.parquet").filter(pl.col("split") == "validation")
+    frame = frame.filter(pl.col("label").is_not_null()).head(TRAINED_ROWS)
+    for place in arms:
+        model = load(str(place)).eval()
+        tokens = tokenize(Rows(frame, model.labels, {}), model.tokenizer, model.max_length)
+        variants = every(model, ("heads", "attention", "mlp"), "zero")
+        sweep = Sweep(model, variants, Statistics(), 0)
+        with SILENT.task("", 1) as task:
+            screen, found = processor_seconds(lambda: estimates(sweep, tokens, task))  # noqa: B023
+            exact_seconds, exact = processor_seconds(lambda: _margin_changes(sweep, tokens, task))  # noqa: B023
+        told = quality(found, exact, variants, TOP, np.arange(len(tokens)))
+        ranks = {one["by"]: [round(one[key], 3) for key in ("value", "low", "high")] for one in told
+                 if one["metric"] == "screen_rank_correlation"}  # fmt: skip
+        worst = next(one for one in told if one["metric"] == "screen_worst_miss")
+        rank = next(one for one in told if one["metric"] == "screen_worst_miss_rank")
+        yield {
+            "figure": name, "model": place.parts[-3], "rows": len(tokens), "components": len(variants),
+            "rank_correlation_with_interval": ranks, "verified": TOP, "worst_miss": worst["component"],
+            "worst_miss_margin": round(worst["value"], 3), "worst_miss_rank": int(rank["value"]),
+            "largest_exact_effect": round(float(exact.mean(0).min()), 3),
+            "attribution_seconds": round(screen, 2), "exact_seconds": round(exact_seconds, 2),
+        }  # fmt: skip
+
+
+def _margin_changes(sweep: Sweep, tokens: Tokens, task: Task) -> np.ndarray:
+    """Exact changes of the true class's margin, [N, V]."""
+    effects = empty_effects(sweep.variants, len(tokens), len(sweep.model.labels.names))
+    for index, clean, changed in sweep.run(tokens, task):
+        fill(effects, index, clean, changed, tokens.labels[index])
+    return effects.margin_change
+
+
 def peak(count: int) -> None:
     """Print the peak memory in MiB that a sweep of rows of equal length adds; runs in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
@@ -171,26 +294,38 @@ def memory() -> dict[str, object]:
     return {"figure": name, "values": found, "met": found[1] <= 1.25 * found[0]}
 
 
+def _figures(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Measure what was asked for, one figure after another."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = classifier(Path(folder)) if set(arguments.only) & set(GOALS) else None
+        for kind in GOALS:
+            if model is not None and kind in arguments.only:
+                yield measure(model, kind)
+    for tool in ("nnsight", "transformer-lens"):
+        if tool in arguments.only:
+            yield other_tool(tool, arguments.environments)
+    if "attribution" in arguments.only:
+        yield from attribution(arguments.models)
+    if "memory" in arguments.only:
+        yield memory()
+
+
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", type=int, help="measure peak memory with so many rows (used by itself)")
-    parser.add_argument("--only", choices=("equal", "tweets", "memory"), help="one part alone")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="some parts alone")
+    parser.add_argument("--models", type=Path, help="run folder of trained models, for attribution")
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where the other tools are")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if arguments.peak:
         peak(arguments.peak)
         return
     figures: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        model = classifier(Path(folder))
-        for kind in GOALS:
-            if arguments.only in (None, kind):
-                figures.append(measure(model, kind))
-                print(json.dumps(figures[-1]), flush=True)
-    if arguments.only in (None, "memory"):
-        figures.append(memory())
-        print(json.dumps(figures[-1]))
+    for figure in _figures(arguments):
+        figures.append(figure)
+        print(json.dumps(figure), flush=True)
     if not all(figure.get("exact", True) for figure in figures):
         raise SystemExit("the sweep is not exact")
 

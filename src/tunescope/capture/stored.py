@@ -86,7 +86,8 @@ def store(classifier: Classifier, inputs: dict[str, torch.Tensor], neurons: bool
     def keep(_module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         calls.append((arguments[1:], {key: value for key, value in named.items() if key != "hidden_states"}))
 
-    sites = [Site(name, layer) for layer in range(classifier.n_layers) for name in wanted]
+    read = [name for name in wanted if name != "resid_mid" or not classifier.is_parallel]
+    sites = [Site(name, layer) for layer in range(classifier.n_layers) for name in read]
     with contextlib.ExitStack() as stack:
         for layer in range(classifier.n_layers):
             module = locate(classifier, Site("attn_pattern", layer)).module
@@ -95,6 +96,9 @@ def store(classifier: Classifier, inputs: dict[str, torch.Tensor], neurons: bool
             reading(classifier, sites, lambda site, value: values[site.name].append(value.detach()))
         )
         passed = trace(classifier, inputs)
+    if classifier.is_parallel:  # no site of the model, but the sum that its MLP's output is added to
+        pairs = zip(passed.resid_pre, values["attn_out"], strict=True)
+        values["resid_mid"] = [before + attention for before, attention in pairs]
     stored = StoredPass(passed, values, calls)
     _check(classifier, stored)
     return stored
@@ -117,14 +121,13 @@ def _check(classifier: Classifier, stored: StoredPass) -> None:
                 raise SiteError(
                     f"{classifier.family.name}: block {layer} does not add up from its parts at {name} (off by "
                     f"{gap:.2g}), so no change in it can be computed from stored parts.",
-                    hint="The family's table does not describe this model; see docs/architecture.md.",
+                    hint="The family's table does not describe this model; see docs/adding-an-architecture.md.",
                 )
 
 
 def norms_of(classifier: Classifier, layer: int) -> list[nn.Module]:
-    """Return the layer norms of a block in order."""
-    block = blocks_of(classifier)[layer]
-    return [module for module in block.modules() if isinstance(module, nn.LayerNorm)]
+    """Return the two norms of a block on the residual path, in order."""
+    return [classifier.trunk.get_submodule(path.format(layer=layer)) for path in classifier.family.norms]
 
 
 def after_attention(
@@ -230,7 +233,7 @@ def _short_block(
     """Run the last block for the pooled token alone; the others only give keys and values."""
     last, one = classifier.n_layers - 1, slice(place, place + 1)
     if classifier.family.norm_order == "pre":
-        attention = _pooled_attention(classifier, stored, hidden, place)
+        attention = pooled_attention(classifier, stored, hidden, place)
         return run_mlp(classifier, stored, last, hidden[:, one], attention)
     middle = classifier.trunk.get_submodule(classifier.family.path("middle", last))
     handle = middle.register_forward_pre_hook(lambda _m, given: tuple(value[:, one] for value in given))
@@ -240,7 +243,7 @@ def _short_block(
         handle.remove()
 
 
-def _pooled_attention(
+def pooled_attention(
     classifier: Classifier, stored: StoredPass, hidden: torch.Tensor, place: int
 ) -> torch.Tensor:
     """Return the last block's attention output for one token, [R, 1, D], in a pre-norm model."""
@@ -248,7 +251,7 @@ def _pooled_attention(
 
     if NAME not in AttentionInterface._global_mapping:
         AttentionInterface.register(NAME, _attend)
-    last, config = classifier.n_layers - 1, classifier.model.config
+    last, config = classifier.n_layers - 1, classifier.trunk.config
     module = locate(classifier, Site("attn_pattern", last)).module
     normed = norms_of(classifier, last)[0](hidden)
     fused = classifier.trunk.get_submodule(classifier.family.path("query", last))
@@ -257,6 +260,8 @@ def _pooled_attention(
     if plain and named.get("attention_mask") is None and hasattr(module, "scaling"):
         return _attend_without_keys(classifier, fused, module, normed, place)
     copies, rows = len(hidden) // stored.rows, stored.rows
+    projection, one = locate(classifier, Site("attn_out", last)).module, slice(place, place + 1)
+    handle = projection.register_forward_pre_hook(lambda _m, given: (given[0][:, one], *given[1:]))
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
@@ -268,6 +273,7 @@ def _pooled_attention(
         )[0]
         return output
     finally:
+        handle.remove()
         config._attn_implementation = before
 
 
@@ -308,11 +314,15 @@ def _attend(
     pooled_place: int = 0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from one token; query, key and value are [R, H, T, D/H], the result [R, 1, H, D/H]."""
+    """Attend from one token; query, key and value are [R, H, T, D/H] (or fewer heads of keys and values).
+
+    The result is [R, T, H, D/H], the one token's at every place: some models shape it by their input's length.
+    """
     seen = pooled_place + 1 if getattr(module, "is_causal", False) else key.shape[2]
     one = slice(pooled_place, pooled_place + 1)
     mask = None if attention_mask is None else attention_mask[..., one, :seen]
     out = functional.scaled_dot_product_attention(
-        query[:, :, one], key[:, :, :seen], value[:, :, :seen], mask, dropout, scale=scaling
-    )
-    return out.transpose(1, 2), None
+        query[:, :, one], key[:, :, :seen], value[:, :, :seen], mask, dropout, scale=scaling,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )  # fmt: skip
+    return out.transpose(1, 2).expand(-1, query.shape[2], -1, -1), None

@@ -13,7 +13,10 @@ VERBS = {
     "zero": "Zeroing", "mean": "Mean-ablating", "position_mean": "Mean-ablating (by position)",
     "resample": "Resampling", "resample_other_class": "Resampling (from another class)", "noise": "Adding noise to",
 }  # fmt: skip
-NAMES = {"head_out": "head", "attn_out": "the attention sublayer of layer", "mlp_out": "the MLP of layer"}
+NAMES = {
+    "head_out": "head", "attn_out": "the attention sublayer of layer", "mlp_out": "the MLP of layer",
+    "cross_attn_out": "the cross-attention sublayer of layer",
+}  # fmt: skip
 TESTS = {
     True: "paired bootstrap, sign-flip permutation; the component was picked on one half of the rows and is shown on "
     "the other, so its size is not inflated by the pick",
@@ -21,6 +24,7 @@ TESTS = {
     "is shown on, so its size is flattering",
 }
 PICKS = {"head_out": "strongest head", "attn_out": "strongest sublayer", "mlp_out": "strongest sublayer"}
+SINGLE_HEADS = ["head_out", "cross_head_out"]
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
@@ -39,7 +43,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
     edit = mine.filter(pl.col("control") == "none")["edit"].first()
     mine = mine.filter(pl.col("edit") == edit)
     found = []
-    for sites in (["head_out"], ["attn_out", "mlp_out"]):
+    for sites in (SINGLE_HEADS, ["attn_out", "cross_attn_out", "mlp_out"]):
         found += _strongest(mine, sites, subject)
     if not subject.same_trunk:
         found += _most_changed(mine, subject)
@@ -65,7 +69,7 @@ def _strongest(mine: pl.DataFrame, sites: list[str], subject: Subject) -> list[F
         control += f"; base under its {subject.base_head} head: {_number(base)}"
     sentence = (
         f"{VERBS[best['edit']]} {_name(best)} changes the true class's margin by {_number(best)} logits in the tuned "
-        f"model, the largest loss of any {'head' if best['site'] == 'head_out' else 'sublayer'}"
+        f"model, the largest loss of any {'head' if best['site'] in SINGLE_HEADS else 'sublayer'}"
         f"{' (picked on one half of the rows, shown on the other)' if split else ''}."
     )
     return [_finding(best, sentence, "margin_change", control, clear, split, subject)]
@@ -75,7 +79,7 @@ def _most_changed(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
     shown = _picked(mine, "most changed head")
     split = shown is not None
     if shown is None:
-        shown = mine.filter(pl.col("site") == "head_out")
+        shown = mine.filter(pl.col("site").is_in(SINGLE_HEADS))
     changes = shown.filter(
         (pl.col("model") == "tuned_minus_base") & pl.col("control").is_in(["none", "split_half"])
     ).filter(pl.col("value").is_not_null())
@@ -116,14 +120,16 @@ def _beside(shown: pl.DataFrame, best: dict[str, Any], model: str, control: str)
         & (pl.col("site") == best["site"])
         & (pl.col("layer") == best["layer"])
         & pl.col("head").eq_missing(pl.lit(best["head"]))
+        & (pl.col("stack").eq_missing(pl.lit(best["stack"])) if "stack" in shown.columns else True)
     )
     return same.row(0, named=True) if same.height else None
 
 
 def _name(row: dict[str, Any]) -> str:
-    if row["site"] == "head_out":
-        return f"head L{row['layer']}H{row['head']}"
-    return f"{NAMES[row['site']]} {row['layer']}"
+    if row["site"] in SINGLE_HEADS:
+        return f"head {row.get('component') or ''}" if row.get("stack") else f"head L{row['layer']}H{row['head']}"
+    name = f"{NAMES[row['site']]} {row['layer']}"
+    return f"{name} of the {row['stack']}" if row.get("stack") else name
 
 
 def _number(row: dict[str, Any] | None) -> str:

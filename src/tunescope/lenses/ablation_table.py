@@ -20,7 +20,7 @@ from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
 
 PERMUTATIONS = 1999
 FEWEST_TEXTS = 8  # fewer are not split into halves
-HEADS, SUBLAYERS = ("head_out",), ("attn_out", "mlp_out")
+HEADS, SUBLAYERS = ("head_out", "cross_head_out"), ("attn_out", "cross_attn_out", "mlp_out")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Summary:
                 "value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n,
                 "p": p[i], "q": q[i], "edit": variant.edit, "control": variant.control, "note": interval.note,
                 "component": variant.name, "scope": variant.scope, "step": variant.step, "order": variant.order,
+                **({} if variant.stack is None else {"stack": variant.stack}),
             }
             for i, (variant, interval) in enumerate(zip(chosen, intervals, strict=True))
         ]  # fmt: skip
@@ -201,11 +202,12 @@ def examples(
         "edit": [variant.edit for variant in chosen] * rows,
         "layer": np.tile(layer, rows),
         "head": np.tile(head, rows),
+        "stack": [variant.stack for variant in chosen] * rows,
         **columns,
     })  # fmt: skip
     return frame.select(
         pl.lit(subject.arm).alias("arm"), pl.lit(subject.seed, dtype=pl.Int64).alias("seed"),
         pl.lit(which).alias("model"), "row_id", "site",
         *(pl.when(pl.col(axis) >= 0).then(pl.col(axis)).cast(pl.Int64).alias(axis) for axis in ("layer", "head")),
-        "edit", "component", *columns,
+        "edit", "component", *(["stack"] if subject.tuned.is_encoder_decoder else []), *columns,
     )  # fmt: skip

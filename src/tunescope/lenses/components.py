@@ -1,9 +1,9 @@
 """What an ablation changes: heads, sublayers, blocks, neurons, dimensions, positions, and named sets of them.
 
 A *part* is one place; a *variant* is one run of the model with a set of parts changed in one way. Single components
-are written ``L3H7`` (head), ``L3H0-5`` (heads), ``L3.attention``, ``L3.mlp``, ``L3.block``, ``L3N10-20`` (neurons of
-the MLP), ``L3D7`` (dimension of the residual stream behind block 3), ``T0`` or ``T-1`` (token position, at the
-embeddings, counted from the first or from behind the last token).
+are written ``L3H7`` (head), ``L3H0-5`` (heads), ``L3.attention``, ``L3.bias`` (of the attention's output projection),
+``L3.mlp``, ``L3.block``, ``L3N10-20`` (neurons of the MLP), ``L3D7`` (dimension of the residual stream behind block
+3), ``T0`` or ``T-1`` (token position, at the embeddings, counted from the first or from behind the last token).
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ from tunescope.capture.sites import Site, locate
 from tunescope.errors import LensError
 from tunescope.models.adapted import plain_layer
 from tunescope.models.classifier import Classifier
+from tunescope.models.encoder_decoder import StackName
 
 EditKind = Literal["zero", "mean", "position_mean", "resample", "resample_other_class", "noise"]
 Control = Literal["none", "random", "no_op"]
-Kind = Literal["heads", "attention", "mlp", "block"]
+Kind = Literal["heads", "attention", "attention_bias", "mlp", "block"]
 Scope = Literal["one", "group", "pair", "all_but_one", "removal"]
-KIND_SITES = {"heads": "head_out", "attention": "attn_out", "mlp": "mlp_out", "block": "block"}
-_WRITTEN = re.compile(r"L(\d+)(?:([HND])(\d+)(?:-(\d+))?|\.(attention|mlp|block))|T(-?\d+)")
+KIND_SITES = {
+    "heads": "head_out", "attention": "attn_out", "attention_bias": "attention_bias", "mlp": "mlp_out",
+    "block": "block",
+}  # fmt: skip
+BIAS = "attention_bias"
+_WRITTEN = re.compile(r"L(\d+)(?:([HND])(\d+)(?:-(\d+))?|\.(attention|bias|mlp|block))|T(-?\d+)")
+_SITES = {"attention": "attn_out", "bias": BIAS, "mlp": "mlp_out", "block": "block"}
+_NAMES = {site: name for name, site in _SITES.items()}
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,14 @@ class Part:
         units: Which heads, neurons or dimensions; None for all.
         positions: Which tokens of a row, negative from behind the last; None for all.
         direction: Name of directions of which only the share in their span is changed; None for everything.
+        bias: Only the bias of the attention's output projection is changed, not what the heads write.
     """
 
     site: Site
     units: tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
     direction: str | None = None
+    bias: bool = False
 
     @property
     def layer(self) -> int:
@@ -56,8 +65,8 @@ class Variant:
     """One run of the model with some parts changed.
 
     Attributes:
-        site: The table's name of the kind of component: ``head_out``, ``attn_out``, ``mlp_out``, ``block``,
-            ``mlp_neurons``, ``resid_post``, ``embeddings``, or ``set`` for several.
+        site: The table's name of the kind of component: ``head_out``, ``attn_out``, ``attention_bias``, ``mlp_out``,
+            ``block``, ``mlp_neurons``, ``resid_post``, ``embeddings``, or ``set`` for several.
         layer: The layer, where all parts have one.
         head: The head, where there is one.
         edit: What replaces the parts.
@@ -68,6 +77,7 @@ class Variant:
         scope: One component, a named group, a pair, all but one, or a step of an ordered removal.
         step: How many components are removed, for an ordered removal.
         order: The order of an ordered removal.
+        stack: ``encoder`` or ``decoder``, where all parts lie in one of them; None in a model of one stack.
     """
 
     site: str
@@ -80,6 +90,7 @@ class Variant:
     scope: Scope = "one"
     step: int | None = None
     order: str | None = None
+    stack: StackName | None = None
 
     @property
     def start(self) -> int:
@@ -88,22 +99,43 @@ class Variant:
 
 
 def single(site: str, layer: int, head: int | None, edit: EditKind, control: Control = "none") -> Variant:
-    """Return the change of one head (``head_out``), sublayer (``attn_out``, ``mlp_out``) or ``block``."""
+    """Return the change of one head (``head_out``), sublayer (``attn_out``, ``mlp_out``), bias or ``block``."""
     if site == "block":
         both = (Part(Site("attn_out", layer)), Part(Site("mlp_out", layer)))
         return Variant(site, layer, None, edit, control, both, f"L{layer}.block")
+    if site == BIAS:
+        return Variant(
+            site, layer, None, edit, control, (Part(Site("attn_out", layer), bias=True),), f"L{layer}.bias"
+        )
     parts = (Part(Site(site, layer), None if head is None else (head,)),)
-    name = (
-        f"L{layer}H{head}" if head is not None else f"L{layer}.{'mlp' if site == 'mlp_out' else 'attention'}"
-    )
+    name = f"L{layer}H{head}" if head is not None else f"L{layer}.{_NAMES[site]}"
     return Variant(site, layer, head, edit, control, parts, name)
 
 
 def every(model: Classifier, kinds: Sequence[Kind], edit: EditKind) -> list[Variant]:
-    """List every component of these kinds, layer by layer."""
+    """List every component of these kinds, layer by layer.
+
+    Biases are listed under ``zero`` alone: a constant is its own mean, and another example's value too.
+
+    Raises:
+        LensError: Biases are asked for and the model has none, or is an encoder-decoder.
+    """
+    if model.is_encoder_decoder:
+        from tunescope.lenses.components_encoder_decoder import every_in_stacks
+
+        if BIAS in kinds:
+            raise LensError(
+                f"attention_bias is not made for encoder-decoders such as {model.family.name}.",
+                hint="Take attention_bias (and as_published) out of the ablation's options for this model.",
+            )
+        return every_in_stacks(model, kinds, edit)
     found = []
     for layer in range(model.n_layers):
         for kind in kinds:
+            if kind == BIAS:
+                projection_bias(model, layer)  # refuses a model without one
+                if edit != "zero":
+                    continue
             heads = range(model.n_heads) if kind == "heads" else (None,)
             found += [single(KIND_SITES[kind], layer, head, edit) for head in heads]
     return found
@@ -115,11 +147,15 @@ def parse(model: Classifier, text: str, edit: EditKind = "zero") -> Variant:
     Raises:
         LensError: It is not written so, or lies outside the model; the message gives the valid range.
     """
+    if model.is_encoder_decoder:
+        from tunescope.lenses.components_encoder_decoder import parse_in_stacks
+
+        return parse_in_stacks(model, text, edit)
     match = _WRITTEN.fullmatch(text.strip())
     if match is None:
         raise LensError(
             f"{text!r} is not a component.",
-            hint="Write for example L3H7, L3H0-5, L3.attention, L3.mlp, L3.block, L3N10-20, L3D7, T0 or T-1.",
+            hint="Write for example L3H7, L3H0-5, L3.attention, L3.bias, L3.mlp, L3.block, L3N10-20, L3D7, T0 or T-1.",
         )
     if match[6] is not None:
         part = Part(Site("embeddings"), positions=(int(match[6]),))
@@ -127,9 +163,9 @@ def parse(model: Classifier, text: str, edit: EditKind = "zero") -> Variant:
     layer = int(match[1])
     _within(text, "layer", layer, model.n_layers)
     if match[5] is not None:
-        return single(
-            {"attention": "attn_out", "mlp": "mlp_out", "block": "block"}[match[5]], layer, None, edit
-        )
+        if match[5] == "bias":
+            projection_bias(model, layer)
+        return single(_SITES[match[5]], layer, None, edit)
     low = int(match[3])
     high = low if match[4] is None else int(match[4])
     if high < low:
@@ -153,16 +189,33 @@ def _within(text: str, what: str, number: int, size: int) -> None:
         )
 
 
-def neurons_of(model: Classifier, layer: int) -> int:
+def neurons_of(model: Classifier, layer: int, stack: StackName | None = None) -> int:
     """Return how many neurons an MLP has."""
-    return int(neuron_weights(model, layer).shape[0])
+    return int(neuron_weights(model, layer, stack).shape[0])
 
 
-def neuron_weights(model: Classifier, layer: int) -> torch.Tensor:
+def neuron_weights(model: Classifier, layer: int, stack: StackName | None = None) -> torch.Tensor:
     """Return what each neuron of an MLP writes, [F, D]: ``mlp_out = neurons @ weights + bias``."""
-    projection = plain_layer(locate(model, Site("mlp_out", layer)).module)
+    projection = plain_layer(locate(model, Site("mlp_out", layer, stack)).module)
     weight: torch.Tensor = projection.weight  # type: ignore[assignment]
     return weight if model.family.projection_is_conv1d else weight.T
+
+
+def projection_bias(model: Classifier, layer: int) -> torch.Tensor:
+    """Return the bias of the attention's output projection, [D].
+
+    Raises:
+        LensError: The projection has none, as in Llama.
+    """
+    bias = getattr(plain_layer(locate(model, Site("attn_out", layer)).module), "bias", None)
+    if bias is None:
+        raise LensError(
+            f"The attention's output projection of block {layer} has no bias in {model.family.name}, so none can be "
+            "zeroed.",
+            hint="Take attention_bias (and as_published) out of the ablation's options for this model.",
+        )
+    found: torch.Tensor = bias
+    return found
 
 
 def group(model: Classifier, name: str, members: Sequence[str], edit: EditKind = "zero") -> Variant:
@@ -179,14 +232,18 @@ def group(model: Classifier, name: str, members: Sequence[str], edit: EditKind =
 def joint(members: Sequence[Variant], name: str, edit: EditKind, scope: Scope = "group") -> Variant:
     """Return one variant that changes all of these components together; each place is changed once."""
     every_part = [part for member in members for part in member.parts]
-    whole = {part.site for part in every_part if part.units is None and part.positions is None}
-    covers = {"head_out": "attn_out", "mlp_neurons": "mlp_out"}
-    merged: dict[tuple[Site, bool, str | None], tuple[set[int] | None, set[int]]] = {}
+    whole = {
+        part.site for part in every_part if part.units is None and part.positions is None and not part.bias
+    }
+    covers = {"head_out": "attn_out", "cross_head_out": "cross_attn_out", "mlp_neurons": "mlp_out"}
+    merged: dict[tuple[Site, bool, str | None, bool], tuple[set[int] | None, set[int]]] = {}
     for part in every_part:
         larger = covers.get(part.site.name)
-        if larger is not None and Site(larger, part.site.layer) in whole:
+        if larger is not None and Site(larger, part.site.layer, part.site.stack) in whole:
             continue  # the sublayer's whole output is changed; its heads or neurons are in it
-        key = (part.site, part.positions is None, part.direction)
+        if part.bias and part.site in whole:
+            continue
+        key = (part.site, part.positions is None, part.direction, part.bias)
         units, positions = merged.get(key, (set(), set()))
         units = None if part.units is None or units is None else units | set(part.units)
         merged[key] = (units, positions | set(part.positions or ()))
@@ -196,13 +253,18 @@ def joint(members: Sequence[Variant], name: str, edit: EditKind, scope: Scope = 
             None if units is None else tuple(sorted(units)),
             None if everywhere else tuple(sorted(at)),
             way,
+            bias,
         )
-        for (site, everywhere, way), (units, at) in sorted(merged.items(), key=lambda item: str(item[0]))
+        for (site, everywhere, way, bias), (units, at) in sorted(
+            merged.items(), key=lambda item: str(item[0])
+        )
     )
-    layers = {part.site.layer for part in parts}
+    layers = {(part.site.stack, part.site.layer) for part in parts}
+    stacks = {stack for stack, _ in layers}
     return Variant(
-        "set", layers.pop() if len(layers) == 1 else None, None, edit, parts=parts, name=name, scope=scope
-    )
+        "set", layers.pop()[1] if len(layers) == 1 else None, None, edit, parts=parts, name=name, scope=scope,
+        stack=stacks.pop() if len(stacks) == 1 else None,
+    )  # fmt: skip
 
 
 def pairs(singles: Sequence[Variant], within_layer: bool) -> list[Variant]:
@@ -210,7 +272,7 @@ def pairs(singles: Sequence[Variant], within_layer: bool) -> list[Variant]:
     return [
         joint([one, other], f"{one.name}+{other.name}", one.edit, "pair")
         for one, other in itertools.combinations(singles, 2)
-        if one.layer == other.layer or not within_layer
+        if (one.stack, one.layer) == (other.stack, other.layer) or not within_layer
     ]
 
 
@@ -221,7 +283,8 @@ def all_but_one(singles: Sequence[Variant]) -> list[Variant]:
         others = [one for one in singles if one is not kept]
         if others:
             made = joint(others, f"all but {kept.name}", kept.edit, "all_but_one")
-            found.append(replace(made, site=f"all_but_one:{kept.site}", layer=kept.layer, head=kept.head))
+            site = f"all_but_one:{kept.site}"
+            found.append(replace(made, site=site, layer=kept.layer, head=kept.head, stack=kept.stack))
     return found
 
 

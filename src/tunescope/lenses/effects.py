@@ -30,6 +30,7 @@ class Effects:
         kl: Kullback-Leibler divergence from the unchanged to the changed distribution, in nats, [N, V].
         flip: 1 where the predicted class is another, else 0, [N, V].
         class_probability_change: Of every class, [N, V, C].
+        predicted: The class that the unchanged model predicts, [N].
     """
 
     variants: list[Variant]
@@ -39,6 +40,7 @@ class Effects:
     kl: np.ndarray
     flip: np.ndarray
     class_probability_change: np.ndarray
+    predicted: np.ndarray
 
     def minus(self, other: Effects) -> Effects:
         """Return the paired difference from the effects of the same changes on another model."""
@@ -49,7 +51,9 @@ class Effects:
     def columns(self, wanted: Sequence[int]) -> Effects:
         """Return the effects of some variants."""
         chosen = [self.variants[index] for index in wanted]
-        return Effects(chosen, **{name: getattr(self, name)[:, list(wanted)] for name in ARRAYS})
+        return replace(
+            self, variants=chosen, **{name: getattr(self, name)[:, list(wanted)] for name in ARRAYS}
+        )
 
 
 ARRAYS = (
@@ -61,8 +65,9 @@ def empty_effects(variants: Sequence[Variant], rows: int, classes: int) -> Effec
     """Return effects to be filled batch by batch."""
     shape = (rows, len(variants))
     arrays: dict[str, Any] = {name: np.empty(shape) for name in ARRAYS[:-1]}
+    every = np.empty((*shape, classes), dtype=np.float32)
     return Effects(
-        list(variants), **arrays, class_probability_change=np.empty((*shape, classes), dtype=np.float32)
+        list(variants), **arrays, class_probability_change=every, predicted=np.empty(rows, dtype=np.int64)
     )
 
 
@@ -81,6 +86,7 @@ def fill(
     before, after = clean.double(), changed.double()
     true, predicted = torch.as_tensor(labels), before.argmax(-1)
     count = len(after)
+    effects.predicted[index] = predicted.numpy()
     for name, classes in (("margin_change", true), ("predicted_margin_change", predicted)):
         new = torch.as_tensor(margin(after.flatten(0, 1), classes.repeat(count))).unflatten(0, (count, -1))
         getattr(effects, name)[index] = (new - torch.as_tensor(margin(before, classes))).T.numpy()

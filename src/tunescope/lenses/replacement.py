@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
+from tunescope.capture.finite import not_finite_rows
 from tunescope.capture.hooks import reading
-from tunescope.capture.sites import Site, head_weights
+from tunescope.capture.sites import HEAD_OUT, Site, head_weights
 from tunescope.capture.stored import StoredPass, store
 from tunescope.data.batches import batches, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import EditKind, Part, Variant, neuron_weights
+from tunescope.lenses.components import EditKind, Part, Variant, neuron_weights, projection_bias
 from tunescope.models.classifier import Classifier, right_padded
 from tunescope.progress import Task
 from tunescope.seeds import derive_seed
@@ -26,7 +27,8 @@ LENGTH_BIN = 0.1  # donors may be this much longer or shorter
 
 def stored_site(part: Part) -> Site:
     """Return the site at which a part's value is read: heads are edited before the output projection."""
-    return Site("head_z", part.site.layer) if part.site.name == "head_out" else part.site
+    names = {"head_out": "head_z", "cross_head_out": "cross_head_z"}
+    return replace(part.site, name=names.get(part.site.name, part.site.name))
 
 
 def needs_statistics(variants: Sequence[Variant]) -> set[Site]:
@@ -68,7 +70,14 @@ def statistics(
         moved = batch.to(model.device)
         mask = right_padded(moved.input_ids, moved.attention_mask)[1].bool()
 
-        def receive(site: Site, value: torch.Tensor, mask: torch.Tensor = mask) -> None:
+        ids = batch.row_ids
+
+        def receive(
+            site: Site, value: torch.Tensor, mask: torch.Tensor = mask, ids: Sequence[str] = ids
+        ) -> None:
+            bad = not_finite_rows(value, mask, ids)
+            if bad is not None:
+                raise LensError(f"{site} is NaN or infinite in {bad} (of the reference rows).")
             shapes[site] = value.shape[2:]
             flat = value.flatten(2)
             states.setdefault(site, Moments(flat.shape[-1])).update(flat[mask])
@@ -201,10 +210,12 @@ class Replacer:
             current: The value now, [B, P, ...] over all heads, neurons or dimensions.
             places: The positions that ``current`` holds, [P].
         """
+        if part.bias:
+            return -projection_bias(self.model, part.layer).detach().expand(*current.shape[:2], -1)
         site = stored_site(part)
         new = self._new(variant.edit, site, current, places)
         change = new - current
-        if part.site.name == "head_out":
+        if part.site.name in HEAD_OUT:
             units = slice(None) if part.units is None else list(part.units)
             change = torch.einsum("bthd,hde->bte", change[:, :, units], self._matrix(part.site)[units])
         elif part.site.name == "mlp_neurons":
@@ -225,8 +236,12 @@ class Replacer:
     def _matrix(self, site: Site) -> torch.Tensor:
         if site not in self._weights:
             assert site.layer is not None
-            make = head_weights if site.name == "head_out" else neuron_weights
-            self._weights[site] = make(self.model, site.layer).detach()
+            made = (
+                head_weights(self.model, site.layer, site.stack, site.name == "cross_head_out")
+                if site.name in HEAD_OUT
+                else neuron_weights(self.model, site.layer, site.stack)
+            )
+            self._weights[site] = made.detach()
         return self._weights[site]
 
     def _new(self, edit: EditKind, site: Site, current: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

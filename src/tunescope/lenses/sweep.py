@@ -7,33 +7,26 @@ blocks after it. Nothing is padded, so that the results of a row do not depend o
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from tunescope.capture.sites import Site, locate
 from tunescope.capture.stored import (
     StoredPass,
-    after_attention,
-    after_mlp,
-    logits_of,
-    pooled_place,
-    run_blocks,
-    run_mlp,
     store,
 )
 from tunescope.data.batches import Batch, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import Part, Variant, neurons_of
-from tunescope.lenses.replacement import Donors, Replacer, Statistics, stored_site
+from tunescope.lenses.components import Variant, neurons_of
+from tunescope.lenses.replacement import Donors, Replacer, Statistics
+from tunescope.lenses.sweep_stack import Answered, Stack, together
+from tunescope.lenses.sweep_store import SweepStore
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
+from tunescope.models.packed import packing_problem
 from tunescope.progress import Task
 
 STORED_BYTES = 2**28  # what one batch's stored values may take
@@ -52,6 +45,9 @@ class Sweep:
         tokens_at_once: Tokens in one pass over stacked variants; bounds the memory.
         donors: Rows to resample from; needed by the resampling edits alone.
         directions: Orthonormal directions by name, [K, D].
+        answers: What is measured instead of the pooled token's logits: made from the positions of a batch's rows and
+            its clean pass, it turns states [R, T, D] behind the last block into numbers [R, A], and has those of the
+            unchanged model as ``clean`` [B, A]. For language models, whose every token counts.
     """
 
     model: Classifier
@@ -61,34 +57,97 @@ class Sweep:
     tokens_at_once: int = 1024
     donors: Tokens | None = None
     directions: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    answers: Callable[[np.ndarray, StoredPass], Answered] | None = None
 
-    def run(self, tokens: Tokens, task: Task) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    def run(
+        self, tokens: Tokens, task: Task, kept: SweepStore | None = None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """Yield, batch by batch: row positions [B], clean logits [B, C], logits of every variant [V, B, C].
+
+        Args:
+            tokens: The rows.
+            task: Is told of every row that is done.
+            kept: Where finished batches are kept and, after an interruption, found again; None keeps nothing.
 
         Raises:
             LensError: An activation or a logit is not finite; the layer and the row are named.
         """
         drawn = self._random()
+        for pack in self._packs(tokens):
+            todo = []
+            for batch in pack:
+                done = None if kept is None else kept.get(batch.index)
+                if done is None:
+                    todo.append(batch)
+                else:
+                    task.advance(len(batch.row_ids))
+                    yield batch.index, *done
+            fresh = self._logits(tokens, todo, drawn, task) if todo else []
+            for batch, (clean, changed) in zip(todo, fresh, strict=True):
+                if kept is not None:
+                    kept.put(batch.index, clean, changed)
+                yield batch.index, clean, changed
+
+    def _logits(
+        self, tokens: Tokens, batches: Sequence[Batch], drawn: torch.Tensor, task: Task
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return clean logits and those of every variant, batch by batch, of batches that run together."""
+        neurons, rows = reads_neurons(self.variants), sum(len(batch.row_ids) for batch in batches)
+        with torch.inference_mode(), fast_activations(self.model.model):
+            passes, clean, made = [], [], []
+            for batch in batches:
+                stored = store(self.model, batch.to(self.model.device).inputs(), neurons)
+                answered = None if self.answers is None else self.answers(batch.index, stored)
+                clean.append(stored.logits if answered is None else answered.clean)
+                _require_finite(stored, clean[-1], batch.row_ids)
+                passes.append(stored)
+                made.append((self.replacer(tokens, batch, stored), answered))
+            outs = [one.new_empty(len(self.variants), *one.shape) for one in clean]
+            size = max(1, self.tokens_at_once // max(1, sum(_tokens_of(one) for one in passes)))
+            for members in self._starts().values():
+                for first in range(0, len(members), size):
+                    chunk = members[first : first + size]
+                    chosen = [self.variants[index] for index in chunk]
+                    stacks = [
+                        Stack(self.model, one, replacer, chosen, drawn[chunk], answered)
+                        for one, (replacer, answered) in zip(passes, made, strict=True)
+                    ]
+                    for out, logits in zip(outs, together(self.model, stacks), strict=True):
+                        out[chunk] = logits
+                task.advance(rows * len(members) / len(self.variants))
+            for batch, out in zip(batches, outs, strict=True):
+                _require_finite_logits(out, self.variants, batch.row_ids)
+            return [(one.cpu(), out.cpu()) for one, out in zip(clean, outs, strict=True)]
+
+    def _starts(self) -> dict[int, list[int]]:
+        """Return the variants by the block that they start in."""
         starts: dict[int, list[int]] = {}
         for index, variant in enumerate(self.variants):
             starts.setdefault(variant.start, []).append(index)
-        neurons = _reads_neurons(self.variants)
-        for batch in equal_length_batches(tokens, self._most_tokens()):
-            with torch.inference_mode(), fast_activations(self.model.model):
-                stored = store(self.model, batch.to(self.model.device).inputs(), neurons)
-                _require_finite(stored, batch.row_ids)
-                replacer = self._replacer(tokens, batch, stored, neurons)
-                out = stored.logits.new_empty(len(self.variants), *stored.logits.shape)
-                size = max(1, self.tokens_at_once // stored.trace.attention_mask.numel())
-                for members in starts.values():
-                    for first in range(0, len(members), size):
-                        chunk = members[first : first + size]
-                        chosen = [self.variants[index] for index in chunk]
-                        out[chunk] = _Stack(self.model, stored, replacer, chosen, drawn[chunk]).logits()
-                    task.advance(len(batch.row_ids) * len(members) / len(self.variants))
-                _require_finite_logits(out, self.variants, batch.row_ids)
-                result = stored.logits.cpu(), out.cpu()
-            yield batch.index, *result
+        return starts
+
+    def _packs(self, tokens: Tokens) -> Iterator[list[Batch]]:
+        """Yield batches of rows of equal length, several together where that makes fuller matrix products.
+
+        Small products cost more a token. Batches are put together until the copies of one block's variants fill a
+        pass; families that have not been proven on lines without padding stay apart.
+        """
+        most = self._most_tokens()
+        widest = max((len(members) for members in self._starts().values()), default=1)
+        room = min(most, self.tokens_at_once // widest)
+        if packing_problem(self.model.model, self.model.family) is not None:
+            room = 0
+        pack: list[Batch] = []
+        held = 0
+        for batch in equal_length_batches(tokens, most):
+            size = batch.input_ids.numel()
+            if pack and held + size > room:
+                yield pack
+                pack, held = [], 0
+            pack.append(batch)
+            held += size
+        if pack:
+            yield pack
 
     def _most_tokens(self) -> int:
         room = STORED_BYTES // (4 * stored_width(self.model, self.variants))
@@ -100,7 +159,9 @@ class Sweep:
         drawn = torch.randn(len(self.variants), self.model.width, generator=generator)
         return (drawn / drawn.norm(dim=1, keepdim=True)).to(self.model.device)
 
-    def _replacer(self, tokens: Tokens, batch: Batch, stored: StoredPass, neurons: bool) -> Replacer:
+    def replacer(self, tokens: Tokens, batch: Batch, stored: StoredPass) -> Replacer:
+        """Return what says by how much each part of a variant changes in a batch."""
+        neurons = reads_neurons(self.variants)
         made = Replacer(self.model, self.statistics, batch.row_ids, stored.length, self.seed,
                         directions=dict(self.directions))  # fmt: skip
         for edit in dict.fromkeys(variant.edit for variant in self.variants):
@@ -112,13 +173,18 @@ class Sweep:
         return made
 
 
-def _reads_neurons(variants: Sequence[Variant]) -> bool:
+def _tokens_of(stored: StoredPass) -> int:
+    return stored.trace.attention_mask.numel()
+
+
+def reads_neurons(variants: Sequence[Variant]) -> bool:
+    """Return whether a change is one of neurons, whose values are the largest to be stored."""
     return any(part.site.name == "mlp_neurons" for variant in variants for part in variant.parts)
 
 
 def stored_width(model: Classifier, variants: Sequence[Variant]) -> int:
     """Return how many numbers a clean pass stores per token for a sweep."""
-    width = VALUES_STORED * model.width + (neurons_of(model, 0) if _reads_neurons(variants) else 0)
+    width = VALUES_STORED * model.width + (neurons_of(model, 0) if reads_neurons(variants) else 0)
     return model.n_layers * width
 
 
@@ -135,8 +201,8 @@ def equal_length_batches(tokens: Tokens, max_tokens: int) -> Iterator[Batch]:
         first += len(same)
 
 
-def _require_finite(stored: StoredPass, row_ids: Sequence[str]) -> None:
-    if bool(torch.isfinite(stored.logits).all()):
+def _require_finite(stored: StoredPass, clean: torch.Tensor, row_ids: Sequence[str]) -> None:
+    if bool(torch.isfinite(clean).all()):
         return
     for layer, value in enumerate(stored.values["resid_post"]):
         bad = (~torch.isfinite(value)).flatten(1).any(1)
@@ -144,7 +210,7 @@ def _require_finite(stored: StoredPass, row_ids: Sequence[str]) -> None:
             raise LensError(
                 f"The residual stream behind block {layer} is not finite for row {row_ids[int(bad.nonzero()[0])]}."
             )
-    bad = (~torch.isfinite(stored.logits)).any(1)
+    bad = (~torch.isfinite(clean)).any(1)
     raise LensError(f"The model gives logits that are not finite for row {row_ids[int(bad.nonzero()[0])]}.")
 
 
@@ -156,165 +222,3 @@ def _require_finite_logits(out: torch.Tensor, variants: Sequence[Variant], row_i
         raise LensError(
             f"Row {row_ids[row]}: with {one.name} changed ({one.edit}) the logits are not finite."
         )
-
-
-@dataclass
-class _Stack:
-    """Variants that start in one block, as copies along the batch axis: copy v of row b is at v * B + b."""
-
-    model: Classifier
-    stored: StoredPass
-    replacer: Replacer
-    chosen: Sequence[Variant]
-    random: torch.Tensor
-
-    def logits(self) -> torch.Tensor:
-        """Return the logits of every variant, [V, B, C]."""
-        start, last = self.chosen[0].start, self.model.n_layers - 1
-        place = pooled_place(self.model, self.stored.length)
-        short = start == last and place is not None
-        places = torch.arange(self.stored.length, device=self.stored.logits.device)
-        self.places = places[place : place + 1] if short and place is not None else places
-        hidden = self._after_start(start)
-        later = sorted({part.layer for one in self.chosen for part in one.parts if part.layer > start})
-        with contextlib.ExitStack() as stack:
-            for layer in later:
-                for handle in self._hooks(layer):
-                    stack.callback(handle.remove)
-            if not short:
-                hidden = run_blocks(self.model, self.stored, start + 1, hidden, later)
-            return logits_of(self.model, hidden).unflatten(0, (len(self.chosen), -1))
-
-    def _after_start(self, start: int) -> torch.Tensor:
-        """Return the stream behind the block in which the variants start, [V * B, P, D]."""
-        if start < 0:
-            return self._moved(Site("embeddings"), self._clean(Site("embeddings")), range(len(self.chosen)))
-        kinds: dict[str, list[int]] = {"resid_post": [], "mlp_out": [], "attn_out": []}
-        for index, variant in enumerate(self.chosen):
-            names = {part.site.name for part in variant.parts if part.layer == start}
-            attention, mlp = names & {"head_out", "attn_out"}, names & {"mlp_neurons", "mlp_out"}
-            kinds["attn_out" if attention else "mlp_out" if mlp else "resid_post"].append(index)
-        made: dict[int, torch.Tensor] = {}
-        for kind, members in kinds.items():
-            if members:
-                value = getattr(self, f"_from_{kind}")(start, members).unflatten(0, (len(members), -1))
-                made |= dict(zip(members, value, strict=True))
-        return torch.cat([made[index] for index in range(len(self.chosen))])
-
-    def _from_resid_post(self, layer: int, members: Sequence[int]) -> torch.Tensor:
-        site = Site("resid_post", layer)
-        return self._moved(site, self._clean(site), members)
-
-    def _from_mlp_out(self, layer: int, members: Sequence[int]) -> torch.Tensor:
-        middle = self._clean(Site("resid_mid", layer)).repeat(len(members), 1, 1)
-        value = self._sublayer(("mlp_out", "mlp_neurons"), layer, members)
-        after = after_mlp(self.model, layer, middle, value)
-        return self._behind(layer, after, members)
-
-    def _from_attn_out(self, layer: int, members: Sequence[int]) -> torch.Tensor:
-        before = self._clean(Site("resid_pre", layer)).repeat(len(members), 1, 1)
-        attention = self._sublayer(("attn_out", "head_out"), layer, members)
-        chosen = [self.chosen[index] for index in members]
-        both = [
-            index for index, one in enumerate(chosen)
-            if any(part.layer == layer and part.site.name in ("mlp_out", "mlp_neurons") for part in one.parts)
-        ]  # fmt: skip
-        if both and all(
-            Part(Site("mlp_out", layer)) in chosen[index].parts and chosen[index].edit != "noise" and
-            chosen[index].control == "none" for index in both
-        ) and len(both) == len(chosen):  # fmt: skip
-            # What replaces the MLP's output does not depend on its input, so the MLP is not run.
-            middle = after_attention(self.model, layer, before, attention)
-            value = self._sublayer(("mlp_out",), layer, members)
-            return self._behind(layer, after_mlp(self.model, layer, middle, value), members)
-        handle = self._mlp_hook(layer, members) if both else None
-        try:
-            after = run_mlp(self.model, self.stored, layer, before, attention)
-        finally:
-            if handle is not None:
-                handle.remove()
-        return self._behind(layer, after, members)
-
-    def _clean(self, site: Site) -> torch.Tensor:
-        """Return the stored value at a site, at the places that are looked at, [B, P, ...]."""
-        stored = self.stored
-        value = stored.trace.resid_pre[site.layer or 0] if site.name == "resid_pre" else stored.at(site)
-        return value[:, self.places] if len(self.places) < stored.length else value
-
-    def _sublayer(self, names: Sequence[str], layer: int, members: Sequence[int]) -> torch.Tensor:
-        """Return a sublayer's output with each member's change in it, [M * B, P, D]."""
-        clean = self._clean(Site(names[0], layer))
-        out = clean.repeat(len(members), 1, 1).unflatten(0, (len(members), -1))
-        for place, index in enumerate(members):
-            for part in self._parts(index, layer, names):
-                out[place] += self._delta(index, part, self._clean(stored_site(part)))
-        return out.flatten(0, 1)
-
-    def _moved(self, site: Site, clean: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
-        out = clean.repeat(len(members), 1, 1).unflatten(0, (len(members), -1))
-        layer = -1 if site.layer is None else site.layer
-        for place, index in enumerate(members):
-            for part in self._parts(index, layer, (site.name,)):
-                out[place] += self._delta(index, part, clean)
-        return out.flatten(0, 1)
-
-    def _behind(self, layer: int, hidden: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
-        """Apply the changes of the stream behind a block to copies that have one, [M * B, P, D]."""
-        split = hidden.unflatten(0, (len(members), -1))
-        for place, index in enumerate(members):
-            for part in self._parts(index, layer, ("resid_post",)):
-                split[place] += self._delta(index, part, split[place])
-        return hidden
-
-    def _parts(self, index: int, layer: int, names: Sequence[str]) -> list[Part]:
-        return [part for part in self.chosen[index].parts if part.layer == layer and part.site.name in names]
-
-    def _delta(self, index: int, part: Part, current: torch.Tensor) -> torch.Tensor:
-        """Return what a variant adds at a part, [B, P, D]; nothing for a no-op, a random direction for a control."""
-        variant = self.chosen[index]
-        if variant.control == "no_op":
-            return torch.zeros_like(current.flatten(2)[..., :1])
-        change = self.replacer.delta(variant, part, current, self.places)
-        if variant.control == "random":
-            return -change.norm(dim=-1, keepdim=True) * self.random[index]
-        return change
-
-    def _hooks(self, layer: int) -> list[Any]:
-        """Register the changes of a block behind the start; every copy gets its own."""
-        members = range(len(self.chosen))
-        handles = [self._mlp_hook(layer, members)]
-        attention = locate(self.model, Site("attn_out", layer)).module
-
-        def after_projection(_m: nn.Module, given: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            heads = given[0].unflatten(-1, (self.model.n_heads, -1))
-            return self._changed(layer, members, {"head_out": heads, "attn_out": output}, output)
-
-        handles.append(attention.register_forward_hook(after_projection))
-        block = locate(self.model, Site("resid_post", layer)).module
-
-        def after_block(_m: nn.Module, _given: tuple[Any, ...], output: Any) -> Any:
-            hidden = output if isinstance(output, torch.Tensor) else output[0]
-            changed = self._changed(layer, members, {"resid_post": hidden}, hidden)
-            return changed if isinstance(output, torch.Tensor) else (changed, *output[1:])
-
-        handles.append(block.register_forward_hook(after_block))
-        return handles
-
-    def _mlp_hook(self, layer: int, members: Sequence[int]) -> Any:
-        module = locate(self.model, Site("mlp_out", layer)).module
-
-        def after(_m: nn.Module, given: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            return self._changed(layer, members, {"mlp_neurons": given[0], "mlp_out": output}, output)
-
-        return module.register_forward_hook(after)
-
-    def _changed(
-        self, layer: int, members: Sequence[int], values: dict[str, torch.Tensor], output: torch.Tensor
-    ) -> torch.Tensor:
-        """Return an output [M * B, P, D] with the members' changes at these sites, read from ``values``."""
-        split = {name: value.unflatten(0, (len(members), -1)) for name, value in values.items()}
-        out = output.clone().unflatten(0, (len(members), -1))
-        for place, index in enumerate(members):
-            for part in self._parts(index, layer, tuple(values)):
-                out[place] += self._delta(index, part, split[part.site.name][place])
-        return out.flatten(0, 1)

@@ -16,11 +16,20 @@ COLUMNS = (
     "value", "low", "high", "n", "p", "q",
 )  # fmt: skip
 SIGNIFICANT = 0.05
-EDIT_NAMES = {"zero": "set to zero", "mean": "set to its mean"}
+EDIT_NAMES = {
+    "zero": "set to zero", "mean": "set to its mean", "position_mean": "set to its mean at each position",
+    "resample": "taken from another example", "resample_other_class": "taken from an example of another class",
+    "noise": "with noise of its own spread",
+}  # fmt: skip
+SUBLAYERS = {"attn_out": "attention", "mlp_out": "MLP"}
 MODEL_NAMES = {"tuned": "tuned", "base": "base", "tuned_minus_base": "tuned minus base"}
 METRIC_NAMES = {
     "margin_change": "change of the logit margin",
+    "log_likelihood_change": "change of the true tokens' log-probability (nats; minus the change of loss per token)",
     "probability_change": "change of the true class's probability",
+    "predicted_margin_change": "change of the predicted class's logit margin",
+    "kl": "divergence from the unchanged answer (nats)",
+    "flip": "share of answers that flip",
 }
 
 
@@ -35,20 +44,32 @@ def effects(
 def edits(table: pl.DataFrame) -> list[str]:
     """Return the edits of a table, zero before mean before others."""
     found = [str(edit) for edit in values(table, "edit")]
-    return sorted(found, key=lambda edit: (edit not in EDIT_NAMES, [*EDIT_NAMES, edit].index(edit)))
+    return sorted(found, key=lambda edit: [*EDIT_NAMES, edit].index(edit))
 
 
-def head_panels(table: pl.DataFrame, metric: str) -> tuple[tuple[style.Panel, ...], float]:
-    """Return head maps (edits x models) of one arm and seed on one scale, and the end of that scale."""
+def shown_metrics(table: pl.DataFrame) -> list[str]:
+    """Return the metrics that have one number a component, the change of the margin first."""
+    return [metric for metric in METRIC_NAMES if metric in values(table, "metric")]
+
+
+def head_panels(
+    table: pl.DataFrame, metric: str, site: str = "head_out"
+) -> tuple[tuple[style.Panel, ...], float]:
+    """Return head maps (edits x models) of one arm and seed on one scale, and the end of that scale.
+
+    Args:
+        table: One arm and seed.
+        metric: Which effect.
+        site: ``head_out`` for heads taken out one by one, ``all_but_one:head_out`` for all others.
+    """
     found = []
     for edit in edits(table):
         for model, name in MODEL_NAMES.items():
-            rows = effects(table, site="head_out", edit=edit, model=model, control="none", metric=metric)
+            rows = effects(table, site=site, edit=edit, model=model, control="none", metric=metric)
             if not rows.is_empty():
-                controls = effects(
-                    table, site="head_out", edit=edit, model=model, control="random", metric=metric
-                )
-                found.append((f"{name}, head {EDIT_NAMES.get(edit, edit)}", rows, controls))
+                controls = effects(table, site=site, edit=edit, model=model, control="random", metric=metric)
+                what = "head" if site == "head_out" else "all others"
+                found.append((f"{name}, {what} {EDIT_NAMES.get(edit, edit)}", rows, controls))
     limit = max(
         (abs(v) for _, rows, _ in found for v in map(finite, rows["value"]) if v is not None), default=0.0
     )
@@ -142,8 +163,9 @@ def _bars(
         xaxis=style.axis("layer", showgrid=False, **ticks),
         yaxis=style.axis("", range=list(limits), zeroline=True, zerolinecolor=style.ZERO),
     )  # fmt: skip
-    name = {"attn_out": "attention", "mlp_out": "MLP"}[site]
-    return style.Panel(f"{name} {EDIT_NAMES.get(edit, edit)}", {"data": data, "layout": figure_layout}, 250)
+    return style.Panel(
+        f"{SUBLAYERS[site]} {EDIT_NAMES.get(edit, edit)}", {"data": data, "layout": figure_layout}, 250
+    )
 
 
 def _bar_trace(
@@ -188,7 +210,7 @@ def class_panels(
     classes = [name for name in labels if name in known] + [name for name in known if name not in labels]
     limit = max((abs(v) for v in map(finite, rows["value"]) if v is not None), default=0.0) or 1e-9
     panels = []
-    for site, name in (("attn_out", "attention"), ("mlp_out", "MLP")):
+    for site, name in SUBLAYERS.items():
         own = only(rows, site=site)
         if not own.is_empty():
             title = f"{name} {EDIT_NAMES.get(edit, edit)}, tuned"

@@ -40,6 +40,7 @@ class Lane:
         control: The range of the control per layer.
         similarity: Whether values are similarities (0 to 1), not effects around zero.
         names: Places on the axis that are not a block: the embeddings, the final norm.
+        seeds: The range of tuned models of two seeds per layer, over the arms; drawn like the control.
     """
 
     title: str
@@ -48,17 +49,14 @@ class Lane:
     control: dict[int, tuple[float, float]]
     similarity: bool = False
     names: dict[int, str] = field(default_factory=dict)
+    seeds: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def cka_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
     """Return the lane of CKA between base and tuned at the same layer of the residual stream."""
     lines: list[Line] = []
     control: dict[int, tuple[float, float]] = {}
-    across = only(table, metric="cka", model="base_tuned").filter(
-        (pl.col("layer") == pl.col("layer_other"))
-        & (pl.col("site") == pl.col("site_other"))
-        & pl.col("site").is_in(STREAM_SITES)
-    )
+    across = _same_place(only(table, metric="cka", model="base_tuned"))
     for arm in arms:
         rows = only(across, arm=arm)
         points = _by_layer(rows)
@@ -75,7 +73,20 @@ def cka_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
         layer: f"{layer}, {place_name((site, layer))}" if layer in blocks else place_name((site, layer))
         for layer, site in ends.select("layer", "site").unique().iter_rows()
     }
-    return Lane("CKA, base against tuned", "CKA", tuple(lines), control, True, names) if lines else None
+    seeds = {
+        layer: (min(point.low or point.value or 0.0, point.value or 0.0), point.high or point.value or 0.0)
+        for layer, point in _by_layer(_same_place(only(table, metric="cka", model="tuned_seeds"))).items()
+    }
+    title = "CKA, base against tuned"
+    return Lane(title, "CKA", tuple(lines), control, True, names, seeds) if lines else None
+
+
+def _same_place(table: pl.DataFrame) -> pl.DataFrame:
+    return table.filter(
+        (pl.col("layer") == pl.col("layer_other"))
+        & (pl.col("site") == pl.col("site_other"))
+        & pl.col("site").is_in(STREAM_SITES)
+    )
 
 
 def sublayer_lane(table: pl.DataFrame, arms: Sequence[str], site: str, part: str, edit: str) -> Lane | None:
@@ -108,6 +119,23 @@ def head_lane(table: pl.DataFrame, arms: Sequence[str], edit: str) -> Lane | Non
         )
 
     return _effect_lane("strongest head", arms, points)
+
+
+def graft_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
+    """Return the lane of the accuracy that tuned weights up to each block give the base, of tuning's gain."""
+    lines: list[Line] = []
+    control: dict[int, tuple[float, float]] = {}
+    curve = only(table, scope="up_to_here", metric="recovered_accuracy", site="block")
+    for arm in arms:
+        points = _by_layer(only(curve, arm=arm, control="none"))
+        if points:
+            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}))
+        for layer, point in _by_layer(only(curve, arm=arm, control="random")).items():
+            bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
+            low, high = control.get(layer, (bounds[0], bounds[0]))
+            control[layer] = (min(low, *bounds), max(high, *bounds))
+    title = "accuracy recovered by grafting up to here, share of the gain"
+    return Lane(title, "grafted up to here", tuple(lines), control) if lines else None
 
 
 PointsOf = Callable[[str, str, str], tuple[dict[int, Estimate], dict[int, str]]]
@@ -173,7 +201,8 @@ def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
             domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)], nticks=4, **_lane_range(lane)
         )
         notes.append(_lane_title(lane, top))
-        data += _control_band(lane, layers, f"y{suffix}")
+        data += _control_band(lane, lane.control, layers, f"y{suffix}")
+        data += _control_band(lane, lane.seeds, layers, f"y{suffix}")
         for line in lane.lines:
             data += _line_traces(lane, line, f"y{suffix}")
     bottom = "y" if len(lanes) == 1 else f"y{len(lanes)}"
@@ -198,7 +227,7 @@ def _lane_title(lane: Lane, top: float) -> dict[str, Any]:
 
 
 def _lane_range(lane: Lane) -> dict[str, Any]:
-    bounds = [bound for pair in lane.control.values() for bound in pair]
+    bounds = [bound for band in (lane.control, lane.seeds) for pair in band.values() for bound in pair]
     for line in lane.lines:
         for point in line.points.values():
             bounds += [bound for bound in (point.value, point.low, point.high) if bound is not None]
@@ -214,12 +243,14 @@ def _lane_range(lane: Lane) -> dict[str, Any]:
     }
 
 
-def _control_band(lane: Lane, layers: Sequence[int], yaxis: str) -> list[dict[str, Any]]:
-    known = [layer for layer in layers if layer in lane.control]
+def _control_band(
+    lane: Lane, band: dict[int, tuple[float, float]], layers: Sequence[int], yaxis: str
+) -> list[dict[str, Any]]:
+    known = [layer for layer in layers if layer in band]
     if not known:
         return []
-    lows = [lane.control[layer][0] for layer in known]
-    highs = [lane.control[layer][1] for layer in known]
+    lows = [band[layer][0] for layer in known]
+    highs = [band[layer][1] for layer in known]
     return [
         {
             "type": "scatter", "mode": "lines",

@@ -1,0 +1,257 @@
+"""The runs under the lens ``grafting``: rows stored once in both models, and every graft started where it changes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from tunescope.capture.patch import Patcher, PatchPlace
+from tunescope.capture.patch_models import (
+    GraftPart,
+    PartKind,
+    grafted,
+    heads_under,
+    moved_names,
+    names_of,
+    parts_of,
+    rows_of,
+    trunk_state,
+    tuned_readout,
+    with_head_inputs,
+)
+from tunescope.capture.sites import Site, head_weights
+from tunescope.capture.stored import StoredPass, logits_of, run_blocks, store
+from tunescope.data.batches import Batch
+from tunescope.data.tokens import Tokens
+from tunescope.lenses.patching_measure import Answers
+from tunescope.lenses.sweep import equal_length_batches
+from tunescope.models.activations import fast_activations
+from tunescope.models.classifier import Classifier
+from tunescope.progress import Task
+
+TOKENS_STORED = 2048
+PARTS: dict[str, PartKind] = {
+    "embeddings": "embeddings",
+    "attention": "attention",
+    "mlp": "mlp",
+    "head": "attention",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One graft.
+
+    Attributes:
+        scope: ``one`` part; ``up_to_here`` (the embeddings and blocks 0 to ``layer``); ``from_here`` (blocks ``layer``
+            to the last); ``greedy`` (a set of parts); ``rows`` (rows of matrices).
+        kind: ``embeddings``, ``block``, ``attention``, ``mlp``, ``head``; ``set`` and ``rows`` for several.
+        layer: The block.
+        head: The head.
+        direction: ``tuned_into_base`` or ``base_into_tuned``.
+        control: ``none``, ``random`` (a random change of the same size) or ``no_op`` (its own weights).
+        parts: The parts of a set.
+        rows: Parameters by name with masks over their rows, of ``rows``.
+        step: How many parts a set has.
+        share: Which share of all matrix rows is grafted.
+        picked: Whether this is the smallest set that reached the share of the gain where it was sought.
+    """
+
+    scope: str
+    kind: str
+    layer: int | None = None
+    head: int | None = None
+    direction: str = "tuned_into_base"
+    control: str = "none"
+    parts: tuple[GraftPart, ...] = ()
+    rows: Mapping[str, torch.Tensor | None] = field(default_factory=dict)
+    step: int | None = None
+    share: float | None = None
+    picked: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """How the graft is written."""
+        if self.scope == "greedy":
+            return " + ".join(str(part) for part in self.parts)
+        if self.scope == "rows":
+            return f"{self.share:.1%} of rows"
+        own = f"L{self.layer}H{self.head}" if self.kind == "head" else str(self.part)
+        return own if self.scope == "one" else f"{self.scope.replace('_', ' ')}: {own}"
+
+    @property
+    def part(self) -> GraftPart:
+        """The single part; for a head its attention sublayer."""
+        return GraftPart(PARTS.get(self.kind, "block"), self.layer)
+
+    @property
+    def own_parts(self) -> tuple[GraftPart, ...]:
+        """The parts whose weights are put in."""
+        return self.parts or (self.part,)
+
+
+@dataclass
+class _Stored:
+    batch: Batch
+    inputs: dict[str, torch.Tensor]
+    base: StoredPass
+    tuned: StoredPass
+    random: StoredPass | None = None
+
+
+@dataclass
+class Grafts:
+    """Base and tuned on the same rows, ready for grafts.
+
+    Attributes:
+        base: The base; its adapters, if any, are merged.
+        tuned: The tuned model, likewise.
+        tokens: The rows.
+        seed: Seeds the random controls.
+    """
+
+    base: Classifier
+    tuned: Classifier
+    tokens: Tokens
+    seed: int
+    ends: Answers = field(init=False)
+
+    @cached_property
+    def states(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The weights of both models outside the readout."""
+        return {"base": trunk_state(self.base), "tuned": trunk_state(self.tuned)}
+
+    @cached_property
+    def moved(self) -> set[str]:
+        """Names of the weights that tuning changed at all."""
+        return moved_names(self.states["base"], self.states["tuned"])
+
+    def on(self, rows: np.ndarray) -> Grafts:
+        """Return the same models on some of the rows."""
+        other = replace(self, tokens=self.tokens.take(rows))
+        other.__dict__ |= {name: self.__dict__[name] for name in ("states", "moved") if name in self.__dict__}
+        other.ends = self.ends.take(rows)
+        return other
+
+    def prepare(self, task: Task) -> None:
+        """Run base and tuned under the tuned readout on every row."""
+        self.ends = Answers.empty(len(self.tokens), 2)
+        for stored in self._batches():
+            both = torch.stack([stored.base.logits, stored.tuned.logits])
+            self._fill(self.ends, stored, both)
+            task.advance(len(stored.batch.row_ids))
+
+    def answers(self, runs: Sequence[Run]) -> Answers:
+        """Return the answers of every graft on every row, [N, V]."""
+        found = Answers.empty(len(self.tokens), len(runs))
+        random = any(one.control == "random" and one.scope == "up_to_here" for one in runs)
+        for stored in self._batches(random):
+            out = stored.base.logits.new_empty(len(runs), *stored.base.logits.shape)
+            self._heads(stored, runs, out)
+            self._depths(stored, runs, out)
+            for index, one in enumerate(runs):
+                if one.kind != "head" and not _by_stream(one):
+                    out[index] = self._grafted(stored, one)
+            self._fill(found, stored, out)
+        return found
+
+    def _fill(self, found: Answers, stored: _Stored, logits: torch.Tensor) -> None:
+        index = stored.batch.index
+        found.fill(index, logits, np.asarray(self.tokens.labels[index]), stored.batch.row_ids)
+
+    def _batches(self, random: bool = False) -> Iterator[_Stored]:
+        with torch.inference_mode(), tuned_readout(self.base, self.tuned), contextlib.ExitStack() as stack:
+            for model in (self.base, self.tuned):
+                stack.enter_context(fast_activations(model.model))
+            everything = rows_of(parts_of(self.base, ("embeddings", "block")), self.base) if random else {}
+            for batch in equal_length_batches(self.tokens, TOKENS_STORED):
+                inputs = batch.to(self.base.device).inputs()
+                stored = _Stored(batch, inputs, store(self.base, inputs), store(self.tuned, inputs))
+                if random:
+                    with grafted(self.base, self.states["tuned"], everything, self.seed):
+                        stored.random = store(self.base, inputs)
+                yield stored
+
+    def _heads(self, stored: _Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
+        """Graft single heads: patches of their outputs, all heads of a block from one attention pass."""
+        groups: dict[tuple[str, int, str], list[int]] = {}
+        for index, one in enumerate(runs):
+            if one.kind == "head" and one.layer is not None:
+                groups.setdefault((one.direction, one.layer, one.control), []).append(index)
+        for (direction, layer, control), members in groups.items():
+            model, other, clean = self._sides(stored, direction)
+            attention = set(names_of(self.base, GraftPart("attention", layer)))
+            if not attention & self.moved:
+                out[members] = clean.logits
+                continue
+            donor = with_head_inputs(clean, layer, heads_under(model, other, clean, layer))
+            places = [PatchPlace(Site("head_out", layer), (int(runs[index].head or 0),)) for index in members]
+            patcher = Patcher(model, clean, donor, {layer: head_weights(other, layer)})
+            way = self._directions(len(members), layer) if control == "random" else None
+            out[members] = patcher.logits(places, direction=way)
+
+    def _directions(self, count: int, layer: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(self.seed + layer)
+        drawn = torch.randn(count, self.base.width, generator=generator)
+        return drawn / drawn.norm(dim=1, keepdim=True)
+
+    def _sides(self, stored: _Stored, direction: str) -> tuple[Classifier, Classifier, StoredPass]:
+        if direction == "tuned_into_base":
+            return self.base, self.tuned, stored.base
+        return self.tuned, self.base, stored.tuned
+
+    def _depths(self, stored: _Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
+        """Graft up to a depth or from one on: one model's stream goes on in the other's blocks."""
+        for index, one in enumerate(runs):
+            if not _by_stream(one):
+                continue
+            if one.scope == "from_here":
+                place = PatchPlace(Site("resid_pre", one.layer))
+                patcher = Patcher(self.tuned, stored.tuned, stored.base)
+            else:
+                place = PatchPlace(
+                    Site("resid_pre", 0) if one.layer is None else Site("resid_post", one.layer)
+                )
+                lower = stored.random if one.control == "random" else stored.tuned
+                assert lower is not None
+                patcher = Patcher(self.base, stored.base, lower)
+            out[index] = patcher.logits([place])[0]
+
+    def _grafted(self, stored: _Stored, one: Run) -> torch.Tensor:
+        """Run a graft of whole tensors or rows from the first block that it changes."""
+        model, _, clean = self._sides(stored, one.direction)
+        names: dict[str, torch.Tensor | None]
+        if one.scope == "rows":
+            names = dict(one.rows)
+        elif one.scope == "from_here":
+            assert one.layer is not None
+            later = [GraftPart("block", layer) for layer in range(one.layer, model.n_layers)]
+            names = rows_of(later, model)
+        else:
+            names = rows_of(one.own_parts, model)
+        names = {name: mask for name, mask in names.items() if name in self.moved}
+        if not names and one.control != "no_op":
+            return clean.logits
+        itself = "base" if model is self.base else "tuned"
+        donor = itself if one.control == "no_op" else ("tuned" if itself == "base" else "base")
+        # Of rows the control is which rows are taken; elsewhere it is which way the weights move.
+        seed = self.seed if one.control == "random" and one.scope != "rows" else None
+        parts = (one.part,) if one.scope == "from_here" else one.own_parts
+        start = -1 if one.scope == "rows" else min(part.start for part in parts)
+        with grafted(model, self.states[donor], names, seed):
+            if start < 0:
+                return model(**stored.inputs)
+            hidden = run_blocks(model, clean, start, clean.trace.resid_pre[start])
+            return logits_of(model, hidden)
+
+
+def _by_stream(one: Run) -> bool:
+    """Whether a graft is one model's stream going on in the other's blocks."""
+    if one.control == "no_op":
+        return False
+    return one.scope == "up_to_here" or (one.scope == "from_here" and one.control == "none")

@@ -1,0 +1,221 @@
+"""Patches between the two texts of many pairs: margins of every run, and shares of the gap with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tunescope.capture.patch import Patcher, PatchPlace, changed_tokens, check_places
+from tunescope.capture.sites import Site
+from tunescope.capture.stored import store
+from tunescope.data.batches import collate
+from tunescope.data.tokens import Tokens
+from tunescope.errors import LensError
+from tunescope.evaluation.margins import margin
+from tunescope.models.activations import fast_activations
+from tunescope.models.classifier import Classifier
+from tunescope.progress import Task
+from tunescope.stats.intervals import Intervals, bootstrap_means
+from tunescope.stats.ratios import bootstrap_ratios
+from tunescope.stats.tests import sign_flip_p
+
+PERMUTATIONS = 1999
+TOKENS_STORED = 1024
+
+
+@dataclass(frozen=True)
+class PatchRequest:
+    """What is patched between two texts.
+
+    Attributes:
+        places: What is patched, one place a run, P.
+        seed: Seeds the random directions and which pair is lent as the unrelated one.
+        unrelated: Whether every place is also patched from another pair of equal length.
+        random: Whether every place is also moved as far in a random direction.
+        tokens_at_once: Tokens in one pass; bounds the memory.
+    """
+
+    places: Sequence[PatchPlace]
+    seed: int = 0
+    unrelated: bool = True
+    random: bool = False
+    tokens_at_once: int = 2048
+
+
+@dataclass(frozen=True)
+class PairMargins:
+    """Margins of one class a pair, of N pairs and P places.
+
+    Attributes:
+        recipient: Of the text that the values are put into, [N].
+        donor: Of the text that they come from, [N].
+        patched: With each place patched, [N, P].
+        unrelated: With each place patched from another pair's donor, [N, P]; NaN where none has the length; or None.
+        random: With each place moved as far in a random direction, [N, P]; or None.
+        no_op: With the recipient's own stream put in, [N].
+        everything: With the donor's whole stream before block 0, [N].
+    """
+
+    recipient: np.ndarray
+    donor: np.ndarray
+    patched: np.ndarray
+    unrelated: np.ndarray | None
+    random: np.ndarray | None
+    no_op: np.ndarray
+    everything: np.ndarray
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Margin of the donor minus that of the recipient, [N]."""
+        return self.donor - self.recipient
+
+
+def pair_margins(
+    model: Classifier, recipients: Tokens, donors: Tokens, labels: np.ndarray, request: PatchRequest,
+    task: Task | None = None,
+) -> PairMargins:  # fmt: skip
+    """Run every patch on every pair.
+
+    Args:
+        model: The classifier; it is run in evaluation mode.
+        recipients: The texts that values are put into, N.
+        donors: The texts that they come from; each of as many tokens.
+        labels: The class of each pair whose margin is measured, [N].
+        request: What is patched.
+        task: Where to report pairs.
+
+    Raises:
+        LensError: A pair has unequal lengths, or a logit is not finite; the pair is named.
+    """
+    check_places(model, request.places)
+    unequal = [
+        name for name, ours, theirs in zip(recipients.row_ids, recipients.input_ids, donors.input_ids, strict=True)
+        if len(ours) != len(theirs)
+    ]  # fmt: skip
+    if unequal:
+        raise LensError(
+            f"Pair {unequal[0]}: its texts have different numbers of tokens; patching needs equal lengths."
+        )
+    count, places = len(recipients), len(request.places)
+    single = [np.empty(count) for _ in range(4)]
+    wanted = (True, request.unrelated, request.random)
+    tables = [np.full((count, places), np.nan) if own else None for own in wanted]
+    was_training = model.training
+    model.eval()
+    try:
+        for index in _same_length(recipients):
+            for place, values in _one_batch(model, recipients, donors, index, request):
+                target = single[place] if place < 4 else tables[place - 4]
+                assert target is not None
+                _write(target, index, values, labels, recipients.row_ids)
+            if task is not None:
+                task.advance(len(index))
+    finally:
+        model.train(was_training)
+    assert tables[0] is not None
+    return PairMargins(single[0], single[1], tables[0], tables[1], tables[2], single[2], single[3])
+
+
+def _same_length(tokens: Tokens) -> list[np.ndarray]:
+    """Return positions of rows of one length, batch by batch."""
+    lengths = np.array([len(ids) for ids in tokens.input_ids])
+    found = []
+    for length in np.unique(lengths)[::-1]:
+        same = np.flatnonzero(lengths == length)
+        found += np.array_split(same, max(1, -(-len(same) * int(length) // TOKENS_STORED)))
+    return found
+
+
+def _one_batch(
+    model: Classifier, recipients: Tokens, donors: Tokens, index: np.ndarray, request: PatchRequest
+) -> list[tuple[int, torch.Tensor]]:
+    """Return (which result, logits [B, C] or [P, B, C]) of one batch."""
+    ours, theirs = (collate(side, index).to(model.device).inputs() for side in (recipients, donors))
+    size = request.tokens_at_once
+    whole = [PatchPlace(Site("resid_pre", 0))]
+    with torch.inference_mode(), fast_activations(model.model):
+        recipient, donor = store(model, ours), store(model, theirs)
+        changed = changed_tokens(ours["input_ids"], theirs["input_ids"])
+        patcher = Patcher(model, recipient, donor, changed=changed)
+        found = [
+            (0, recipient.logits), (1, donor.logits),
+            (2, Patcher(model, recipient, recipient).logits(whole, size)[0]), (3, patcher.logits(whole, size)[0]),
+            (4, patcher.logits(request.places, size)),
+        ]  # fmt: skip
+        if request.unrelated and len(index) > 1:
+            # Everyone's donor moves on by one, so that nobody keeps his own.
+            lent = store(model, {name: value.roll(1, 0) for name, value in theirs.items()})
+            found.append((5, Patcher(model, recipient, lent, changed=changed).logits(request.places, size)))
+        if request.random:
+            generator = torch.Generator().manual_seed(request.seed)
+            drawn = torch.randn(len(request.places), model.width, generator=generator)
+            way = drawn / drawn.norm(dim=1, keepdim=True)
+            found.append((6, patcher.logits(request.places, size, way)))
+    return found
+
+
+def _write(
+    target: np.ndarray, index: np.ndarray, logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]
+) -> None:
+    values = logits.double().cpu()
+    bad = (~torch.isfinite(values)).any(-1)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0][-1])
+        raise LensError(f"Pair {names[index[row]]}: the logits of a patched run are not finite.")
+    true = torch.as_tensor(np.asarray(labels)[index])
+    if values.dim() == 2:
+        target[index] = margin(values, true).numpy()
+        return
+    runs = len(values)
+    target[index] = margin(values.flatten(0, 1), true.repeat(runs)).unflatten(0, (runs, -1)).T.numpy()
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the gap between two texts that patches carry, K places.
+
+    Attributes:
+        ratio: Ratio of sums: ``sum |gap| R / sum |gap|``.
+        mean: Mean of the pairs' own ratios R.
+        p: Sign-flip p values of "no share", [K].
+        pairs: How many pairs are above the floor.
+    """
+
+    ratio: Intervals
+    mean: Intervals
+    p: np.ndarray
+    pairs: int
+
+
+def shares(
+    found: PairMargins, patched: np.ndarray, floor: float, groups: np.ndarray, seed: int, rows: np.ndarray | None = None
+) -> Shares:  # fmt: skip
+    """Return ``R = (m_patched - m_recipient) / (m_donor - m_recipient)`` over pairs whose gap is above a floor.
+
+    The ratio of sums turns every pair so that its gap is positive: ``sum sign(gap) (m_patched - m_recipient) / sum
+    |gap|``; it is the mean of R weighted by the gap, and steadier than the mean of R, in which small gaps weigh as much
+    as large ones. Both have intervals from a bootstrap over groups.
+
+    Args:
+        found: Margins of the pairs.
+        patched: The runs to summarise, [N, K]; NaN leaves a pair out.
+        floor: The least absolute gap, in logits.
+        groups: Group of each pair, [N].
+        seed: Seeds resamples and permutations.
+        rows: Which pairs; None for all.
+    """
+    kept = np.abs(found.gap) >= floor
+    kept &= np.isfinite(patched).all(axis=1)
+    if rows is not None:
+        inside = np.zeros(len(kept), dtype=bool)
+        inside[rows] = True
+        kept &= inside
+    gap, own = found.gap[kept], groups[kept]
+    moved = patched[kept] - found.recipient[kept, None]
+    ratio = bootstrap_ratios(moved * np.sign(gap)[:, None], np.abs(gap), own, seed=seed)
+    mean = bootstrap_means(moved / gap[:, None], own, seed=seed)
+    p = sign_flip_p(moved * np.sign(gap)[:, None], own, permutations=PERMUTATIONS, seed=seed)
+    return Shares(ratio, mean, p, int(kept.sum()))
