@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from subjects import make_rows, make_subject
 
-from tiny import FAMILIES, tiny_folder
+from tiny import DECODERS, FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
@@ -74,7 +74,7 @@ def test_identical_models_are_one_everywhere_and_nothing_is_found(kind, tmp_path
     output = look(make_subject(model, model), [("similarity", {**FEW, "cap": 20})], LENSES)[0]
     same = output.table.filter(SAME)
     undefined = same.filter(pl.col("value").is_null())
-    assert set(undefined["site"]) == (set() if kind == "gpt2" else {"embeddings"})
+    assert set(undefined["site"]) == (set() if kind in DECODERS else {"embeddings"})
     assert all("every row has the same features" in note for note in undefined["note"])
     np.testing.assert_allclose(same["value"].drop_nulls(), 1.0, atol=1e-6)
     known = same.filter(pl.col("metric").str.starts_with("rsa") & pl.col("value").is_not_null())
@@ -228,10 +228,10 @@ def test_the_band_is_cka_between_the_tuned_models_of_two_seeds(tmp_path):
     np.testing.assert_allclose(band["value"], direct["value"], atol=1e-12)
     table = pl.concat([look(subject, [("cka", options)], LENSES)[0].table for subject in subjects])
     found = seed_band_findings(table, band, "arm")[0]
-    assert "less alike than two seeds of the same recipe at 2 of 5 places" in found.sentence
+    assert "more than another seed of the same recipe does at 2 of 5 places and less at 0" in found.sentence
     assert found.verdict == "found"
     alike = seed_band_findings(table, band.with_columns(low=0.0), "arm")[0]
-    assert (alike.verdict, "at 0 of 5 places" in alike.sentence) == ("undecided", True)
+    assert (alike.verdict, "at 0 of 5 places and less at 0;" in alike.sentence) == ("undecided", True)
 
 
 def test_a_band_of_one_seed_of_two_arms_or_of_other_rows_is_refused(tmp_path):

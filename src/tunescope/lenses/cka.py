@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.lenses import bow_tie
-from tunescope.lenses.pooled import stream_sites
+from tunescope.lenses.pair_plan import say_pairs
+from tunescope.lenses.pooled import KeptRows, at_one_place, depth, site_name, stack_axes, stream_sites
+from tunescope.lenses.positions import DESCRIPTION, Position, pooled_at
+from tunescope.lenses.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
-from tunescope.lenses.subject import LensRows, Subject
+from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier
 from tunescope.stats.biased_cka import BiasedCKA
 from tunescope.stats.hsic import BlockHSIC
@@ -25,6 +28,8 @@ from tunescope.stats.results import Finding, result_table
 from tunescope.stats.states import Moments
 
 Variant = Literal["raw", "standardised", "without_outliers"]
+# Pooled states of all rows up to this size are kept, so that what must know all rows first needs no pass of its own.
+MOST_KEPT = 256 << 20
 METRICS: dict[str, str] = {
     "raw": "cka", "standardised": "cka_standardised", "without_outliers": "cka_without_outliers",
     "biased": "cka_biased",
@@ -40,7 +45,10 @@ class CKAOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rows: LensRows = Field(default_factory=lambda: LensRows(n=2000), description="which rows to look at")
+    rows: PromptedRows = Field(
+        default_factory=lambda: PromptedRows(n=2000), description="which rows to look at"
+    )
+    position: Position = Field(None, description=DESCRIPTION)
     block: int = Field(256, ge=8, description="rows in a block of the streamed estimate: 8 or more")
     full_below: int = Field(1024, ge=0, description="up to this many rows, one block holds them all")
     variants: tuple[Variant, ...] = Field(
@@ -59,8 +67,8 @@ class CKAOptions(BaseModel):
 class DeviationLens(ReadingLens):
     """Keeps the moments of every site of both models, for what must be known before CKA is streamed."""
 
-    def __init__(self, sites: Callable[[Classifier], list[Site]]) -> None:
-        self._sites = sites
+    def __init__(self, sites: Callable[[Classifier], list[Site]], position: Position = None) -> None:
+        self._sites, self.position = sites, position
         self.moments: dict[str, Moments] = {}
 
     def sites(self, model: Classifier) -> list[Site]:
@@ -69,7 +77,7 @@ class DeviationLens(ReadingLens):
 
     def update(self, view: View) -> None:
         """Fold one site's pooled states into its moments."""
-        pooled = view.model.pool(view.activation, view.attention_mask).double().cpu().numpy()
+        pooled = pooled_at(view, self.position).double().cpu().numpy()
         self.moments.setdefault(f"{view.which}:{view.site}", Moments(pooled.shape[1])).update(pooled)
 
     def table(self) -> pl.DataFrame:
@@ -78,18 +86,24 @@ class DeviationLens(ReadingLens):
 
 
 class CKALens(ReadingLens):
-    """Streams pooled states of every layer of both models into one block-wise state a variant."""
+    """Streams pooled states of every layer of both models into one block-wise state a variant.
+
+    Variants that need every dimension's deviation first keep the pooled states of all rows, up to 256 MiB of them;
+    where that is too little, both models run twice.
+    """
 
     def __init__(self, subject: Subject, options: CKAOptions, rows: int) -> None:
         self.subject = subject
         self.options = options
-        self.deviations = DeviationLens(self.sites)
+        self.deviations = DeviationLens(self.sites, options.position)
         self.keys: list[tuple[str, Site]] = [
             (which, site)
             for which, model in (("base", subject.base), ("tuned", subject.tuned))
             for site in self.sites(model)
         ]
         names = [f"{which}:{site}" for which, site in self.keys]
+        self.kept = self._keeper(rows)
+        say_pairs(subject, "cka", len(names), rows)
         self.states: dict[str, BlockHSIC | BiasedCKA] = {
             variant: BlockHSIC(
                 names,
@@ -103,9 +117,19 @@ class CKALens(ReadingLens):
         if options.biased:
             self.states["biased"] = BiasedCKA(names, rows, subject.sampling_seed)
 
+    def _keeper(self, rows: int) -> KeptRows | None:
+        """Return what keeps all rows' pooled states, where a variant needs their deviations and they are small."""
+        values = sum(self.subject.model(which).width for which, _ in self.keys) * rows
+        small = values * np.dtype(np.float32).itemsize <= MOST_KEPT
+        return KeptRows(rows, self.options.position) if small and self._needs_deviations else None
+
+    @property
+    def _needs_deviations(self) -> bool:
+        return set(self.options.variants) != {"raw"}
+
     def before(self) -> ReadingLens | None:
-        """Ask for the deviations of all rows, unless CKA is only wanted as it is."""
-        return None if set(self.options.variants) == {"raw"} else self.deviations
+        """Ask for the deviations of all rows in a pass of its own, where they are needed and rows are not kept."""
+        return self.deviations if self._needs_deviations and self.kept is None else None
 
     def sites(self, model: Classifier) -> list[Site]:
         """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
@@ -113,7 +137,10 @@ class CKALens(ReadingLens):
 
     def update(self, view: View) -> None:
         """Pool one site's states by the mask and add them to the block of their rows, once a variant."""
-        pooled = view.model.pool(view.activation, view.attention_mask).float().cpu().numpy()
+        if self.kept is not None:
+            self.kept.update(view)
+            return
+        pooled = pooled_at(view, self.options.position).float().cpu().numpy()
         name = f"{view.which}:{view.site}"
         for variant, state in self.states.items():
             state.update(view.ranks, {name: self._varied(pooled, name, variant)})
@@ -133,8 +160,24 @@ class CKALens(ReadingLens):
 
         After each variant's cells come its bow-ties; see :mod:`tunescope.stats.halves`.
         """
+        if self.kept is not None:
+            self._reduce(self.kept)
         records = [record for variant in self.states for record in self._records(variant)]
         return result_table(records)
+
+    def _reduce(self, kept: KeptRows) -> None:
+        """Reduce the kept rows block by block, as if they came in a second pass; then let go of them."""
+        features = {f"{which}:{site}": kept.features(which, site) for which, site in self.keys}
+        for name, values in features.items():
+            self.deviations.moments[name] = Moments(values.shape[1]).update(values.astype(np.float64))
+        for variant, state in self.states.items():
+            for start in range(0, kept.rows, self.options.block):
+                ranks = np.arange(start, min(start + self.options.block, kept.rows))
+                state.update(
+                    ranks,
+                    {name: self._varied(values[ranks], name, variant) for name, values in features.items()},
+                )
+        self.kept = None
 
     def _records(self, variant: str) -> list[dict[str, Any]]:
         matrix = self.states[variant].matrix()
@@ -151,17 +194,13 @@ class CKALens(ReadingLens):
                 "site_other": second[1].name, "layer_other": depth(second[1], self.subject.tuned),
                 "value": entry["value"], "low": entry["low"], "high": entry["high"], "n": entry["n"],
                 "control": entry["control"], "method": entry["method"], "note": entry["note"],
+                **stack_axes(first[1], second[1]),
             })  # fmt: skip
         about = {"arm": self.subject.arm, "seed": self.subject.seed, "similarity": METRICS[variant]}
         layers = min(self.subject.base.n_layers, self.subject.tuned.n_layers)
+        if self.subject.tuned.is_encoder_decoder:
+            return records  # a bow-tie is of one stack's halves
         return [*records, *bow_tie.bow_tie_records(matrix, layers, about)]
-
-
-def depth(site: Site, model: Classifier) -> int:
-    """Return a site's place on the depth axis: -1 for embeddings, the block's number, L for the final norm."""
-    if site.layer is not None:
-        return site.layer
-    return -1 if site.name == "embeddings" else model.n_layers
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
@@ -172,8 +211,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     same = own.filter(
         (pl.col("model") == "base_tuned")
         & (pl.col("metric") == "cka")
-        & (pl.col("layer") == pl.col("layer_other"))
-        & (pl.col("site") == pl.col("site_other"))
+        & at_one_place(own)
         & pl.col("value").is_not_null()
     )
     if same.is_empty():
@@ -183,9 +221,10 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     interval = "" if least["low"] is None else f" [{least['low']:.2f}, {least['high']:.2f}]"
     changed = least["high"] is not None and least["high"] < 0.99
     most, shuffled = f"{least['value']:.2f}{interval}", least["control"] or 0.0
+    where, start = (site_name(row["site"], row["layer"], row.get("stack")) for row in (least, first))
     sentence = (
-        f"Tuning changed representations most at {_place(least)}: CKA base against tuned {most}; at {_place(first)} "
-        f"it is {first['value']:.2f}, for unrelated rows {round(shuffled, 2) + 0.0:.2f}."
+        f"Tuning changed representations most at {where}: CKA base against tuned {most}; at {start} it is "
+        f"{first['value']:.2f}, for unrelated rows {round(shuffled, 2) + 0.0:.2f}."
     )
     return [
         Finding(
@@ -196,9 +235,3 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
         ),
         *bow_tie.findings(own, subject),
     ]  # fmt: skip
-
-
-def _place(row: dict[str, Any]) -> str:
-    if row["layer"] < 0:
-        return "the embeddings"
-    return f"layer {row['layer']}" if row["site"] == "resid_post" else "the final norm's output"

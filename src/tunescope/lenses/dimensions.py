@@ -17,10 +17,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.errors import LensError
+from tunescope.lenses.dimension_study import (
+    MACHINES,
+    cumulative,
+    machine_predictions,
+    matched_order,
+    their_counts,
+    their_dimensions,
+)
 from tunescope.lenses.head_input import HeadInput, read_head_inputs
 from tunescope.lenses.subject import LensRows, Subject, Which
 from tunescope.stats.dimension_curves import Linear, logit_shares, refit_curve, removal_curve
 from tunescope.stats.intervals import Interval, wilson
+from tunescope.stats.paired import tango
 from tunescope.stats.results import result_table
 from tunescope.stats.tests import mcnemar_exact
 from tunescope.stats.thresholds import Thresholds, best_thresholds
@@ -43,6 +52,9 @@ class DimensionOptions(BaseModel):
     )
     random: int = Field(20, ge=2, description="random directions, orders and permutations each: 2 or more")
     points: int = Field(65, ge=2, description="points of a removal curve that are kept: 2 or more")
+    support_vectors: bool = Field(
+        True, description="linear and RBF support vectors on single dimensions as well, as study 001 has them"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,13 +92,21 @@ def run(subject: Subject, options: DimensionOptions) -> tuple[pl.DataFrame, None
     rows = subject.draw(options.rows)
     train = subject.draw(LensRows(split="train", n=options.train_rows))
     classes = len(subject.tuned.labels)
-    missing = sorted(set(range(classes)) - set(train.labels.tolist()))
-    if missing:
-        raise LensError(f"No train row of class {subject.tuned.labels.names[missing[0]]!r} was drawn.")
+    counts = np.bincount(train.labels, minlength=classes)
+    if counts.min() < 2:
+        name = subject.tuned.labels.names[int(counts.argmin())]
+        few = "No train row" if counts.min() == 0 else "Only one train row"
+        raise LensError(
+            f"{few} of class {name!r} was drawn; two of every class are needed.",
+            hint="Raise train_rows, or give the train split rows of every class.",
+        )
     records: list[Record] = []
     models = subject.models_with_logits()
     both = [model for _, model in models]
-    on_train, on_rows = (read_head_inputs(both, own, subject.progress) for own in (train, rows))
+    on_train, on_rows = (
+        read_head_inputs(both, own, subject.progress, subject.store) for own in (train, rows)
+    )
+    base_variance = on_train[0].values.var(axis=0) if models[0][0] == "base" else None
     for (which, _), fitted, scored in zip(models, on_train, on_rows, strict=True):
         side = Side(which, fitted, train.labels, scored, rows.labels, classes)
         generator = np.random.default_rng(subject.sampling_seed)
@@ -94,8 +114,9 @@ def run(subject: Subject, options: DimensionOptions) -> tuple[pl.DataFrame, None
             "arm": subject.arm, "seed": subject.seed, "model": which, "site": "head_input", "n": len(rows),
             "base_head": subject.base_head if which == "base" else None,
         }  # fmt: skip
-        found = [*_one_dimension(side, options, generator), *_shares(side, subject.tuned.labels.names)]
-        found += _curves(side, options, generator)
+        found = [*_one_dimension(side, options, generator), *_curves(side, options, generator)]
+        found += [*_shares(side, subject.tuned.labels.names, _kept(side, options))]
+        found += [*_theirs(side, options, base_variance, subject.sampling_seed)]
         records += [{**about, **record} for record in found]
     return result_table(records), None
 
@@ -124,6 +145,33 @@ def _one_dimension(side: Side, options: DimensionOptions, generator: np.random.G
         yield {**record, "by": "random direction"}
     for _ in range(options.random):
         yield {**_scored("one_dimension_accuracy", *_permuted(side, generator)), "by": "labels permuted"}
+
+
+def _theirs(
+    side: Side, options: DimensionOptions, base_variance: np.ndarray | None, seed: int
+) -> Iterator[Record]:
+    """Return study 001's dimensions by the exact threshold, and its two machines on them and on the loudest."""
+    fitted = best_thresholds(side.train.values, side.train_labels, side.classes)
+    answers = side.rows.logits.argmax(axis=1)
+    named = their_dimensions(side.train.values.shape[1], base_variance)
+    for by, dimension in named.items():
+        right = fitted.predict(side.rows.values)[:, dimension] == side.labels
+        yield {**_scored("one_dimension_accuracy", right, side.full), "by": by, "dimension": dimension}
+    if not options.support_vectors:
+        return
+    for by, dimension in {"variance": int(side.deviation.argmax()), **named}.items():
+        for kernel, name in MACHINES.items():
+            said = machine_predictions(
+                side.train.values[:, dimension],
+                side.train_labels,
+                side.rows.values[:, dimension],
+                kernel,
+                seed,
+            )
+            yield {
+                **_scored("support_vector_accuracy", said == side.labels, side.full), "by": by, "classifier": name,
+                "dimension": dimension, "agreement": float((said == answers).mean()),
+            }  # fmt: skip
 
 
 def _permuted(side: Side, generator: np.random.Generator) -> tuple[np.ndarray, None]:
@@ -155,26 +203,55 @@ def _scored(metric: str, right: np.ndarray, full: np.ndarray | None) -> Record:
     record: Record = {"metric": metric, "value": interval.value, "low": interval.low, "high": interval.high}
     if full is not None:
         record["p"] = mcnemar_exact(int((right & ~full).sum()), int((full & ~right).sum()))
-        record["difference"] = float(right.mean() - full.mean())
+        paired = tango(int((right & ~full).sum()), int((full & ~right).sum()), len(right))
+        record |= {
+            "difference": float(right.mean() - full.mean()),
+            "difference_low": paired.low,
+            "difference_high": paired.high,
+        }
     return record
 
 
-def _shares(side: Side, names: tuple[str, ...]) -> Iterator[Record]:
+def _shares(side: Side, names: tuple[str, ...], kept: np.ndarray) -> Iterator[Record]:
+    """Return each dimension's share of each class's logit, and the shares together, the loudest dimension first."""
     shares = logit_shares(side.rows.values, side.rows.head)
+    loudest = np.argsort(-side.deviation, kind="stable")
     for name, values in zip(names, shares, strict=True):
         for dimension, value in enumerate(values):
             yield {"metric": "logit_share", "class": name, "dimension": dimension, "value": float(value)}
+        if np.isfinite(values).all():
+            for order, dimensions in (
+                ("variance, highest first", loudest),
+                ("share, highest first", np.argsort(-values, kind="stable")),
+            ):
+                for count, value in cumulative(values, dimensions, kept):
+                    yield {
+                        "metric": "cumulative_share",
+                        "class": name,
+                        "order": order,
+                        "removed": count,
+                        "value": value,
+                    }
+
+
+def _kept(side: Side, options: DimensionOptions) -> np.ndarray:
+    """Return the counts of dimensions at which curves are kept; study 001's own are among them."""
+    width = side.rows.values.shape[1]
+    even = np.linspace(0, width, min(options.points, width + 1)).round().astype(int)
+    return np.unique([*even, *their_counts(width)])
 
 
 def _curves(side: Side, options: DimensionOptions, generator: np.random.Generator) -> Iterator[Record]:
     values, width = side.rows.values, side.rows.values.shape[1]
-    kept = np.unique(np.linspace(0, width, min(options.points, width + 1)).round().astype(int))
+    kept = _kept(side, options)
     up = np.argsort(side.deviation, kind="stable")
+    weighted = _weighted(side.rows.head, side.deviation)
     fills = {"zero": np.zeros(width), "mean": side.train.values.mean(axis=0)}
     orders = {
         "variance, highest first": [up[::-1]],
         "variance, lowest first": [up],
-        "weight times deviation, highest first": [np.argsort(-_weighted(side.rows.head, side.deviation))],
+        "weight times deviation, highest first": [np.argsort(-weighted)],
+        "matched to the loudest in weight times deviation": [matched_order(up[::-1], weighted)],
         "random": [generator.permutation(width) for _ in range(options.random)],
     }
     for order, draws in orders.items():

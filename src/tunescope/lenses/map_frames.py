@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tunescope.lenses.map_options import MapOptions, Method
+from tunescope.lenses.map_options import DrawOptions, Method
 from tunescope.lenses.subject import Which
 from tunescope.stats.embedding import Neighbours, nearest, principal, rotated_onto, tsne, umap
 
@@ -60,7 +60,7 @@ class Frames:
         seed: Seeds t-SNE and UMAP.
     """
 
-    def __init__(self, options: MapOptions, seed: int) -> None:
+    def __init__(self, options: DrawOptions, seed: int) -> None:
         self.options, self.seed = options, seed
         self.before: dict[tuple[Method, int], np.ndarray] = {}
 

@@ -45,8 +45,8 @@ class MapRows(LensRows):
     )
 
 
-class MapOptions(BaseModel):
-    """Options of the lens ``maps``."""
+class DrawOptions(BaseModel):
+    """What is drawn, and how: shared by the lenses ``maps`` and ``steps``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +71,40 @@ class MapOptions(BaseModel):
         15, ge=2, description="UMAP's neighbours of a point, itself among them: 2 or more"
     )
     trusted: int = Field(10, ge=1, description="neighbours that trustworthiness counts: 1 or more")
+
+
+class MapOptions(DrawOptions):
+    """Options of the lens ``maps``."""
+
     clusters: ClusterOptions = Field(
         default_factory=lambda: ClusterOptions(),
         description="how clusters are found and compared with labels",
+    )
+
+
+class StepRows(LensRows):
+    """Which rows are followed over training: each of them stands in the map once a step."""
+
+    n: int = Field(
+        default=300, ge=MINIMUM_POINTS, le=MOST_ROWS, description="how many rows at most: 10 to 20000"
+    )
+
+
+class StepOptions(DrawOptions):
+    """Options of the lens ``steps``."""
+
+    rows: StepRows = Field(default_factory=StepRows, description="which rows are followed")  # type: ignore[assignment]
+    layers: Layers = Field(
+        (),
+        description="a list of blocks from 0 (-1 embeddings, the number of blocks the final norm), all, or an empty "
+        "list for the last place alone",
+    )
+    methods: tuple[Method, ...] = Field(("pca",), min_length=1, description="a list of pca, tsne and umap")
+    folder: str | None = Field(
+        None,
+        description="the folder that holds checkpoint-* folders, or null for those beside the tuned model: a study "
+        "keeps its own where this lens is asked for",
+    )
+    most: int = Field(
+        12, ge=2, description="the most steps that are drawn, evenly spread over those there are: 2 or more"
     )

@@ -20,10 +20,9 @@ from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses import map_clusters, map_numbers
-from tunescope.lenses.cka import depth
 from tunescope.lenses.map_frames import SIDES, Frames, Stage
 from tunescope.lenses.map_options import Layers, MapOptions, Method
-from tunescope.lenses.pooled import KeptRows, site_name, stream_sites
+from tunescope.lenses.pooled import KeptRows, depth, site_name, stream_sites
 from tunescope.lenses.reading import View, read_pass
 from tunescope.lenses.subject import Subject, Which, clusters
 from tunescope.models.classifier import Classifier

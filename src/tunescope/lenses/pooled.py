@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from tunescope.capture.sites import Site
+from tunescope.capture.sites import Site, stack_of
 from tunescope.errors import LensError
+from tunescope.lenses.positions import Position, pooled_at
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.models.classifier import Classifier
 from tunescope.stats.blocks import OpenBlock
@@ -14,16 +15,43 @@ from tunescope.stats.results import result_table
 
 
 def stream_sites(model: Classifier) -> list[Site]:
-    """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
-    sites = [Site("embeddings"), *(Site("resid_post", layer) for layer in range(model.n_layers))]
-    return sites if model.family.final_norm is None else [*sites, Site("final_norm_out")]
+    """Return embeddings, the residual stream after every block, and the final norm's output where there is one.
+
+    Of an encoder-decoder, those of the encoder and then those of the decoder.
+    """
+    found = []
+    for stack in model.stacks:
+        found.append(Site("embeddings", stack=stack.name))
+        found += [Site("resid_post", layer, stack.name) for layer in range(stack.n_layers)]
+        found += [] if stack.family.final_norm is None else [Site("final_norm_out", stack=stack.name)]
+    return found
 
 
-def site_name(site: str, layer: int | None) -> str:
+def depth(site: Site, model: Classifier) -> int:
+    """Return a site's place on its stack's depth axis: -1 for embeddings, the block's number, L for the final norm."""
+    if site.layer is not None:
+        return site.layer
+    return -1 if site.name == "embeddings" else stack_of(model, site).n_layers
+
+
+def site_name(site: str, layer: int | None, stack: str | None = None) -> str:
     """Return a place in a sentence."""
-    return {"embeddings": "the embeddings", "final_norm_out": "the final norm's output"}.get(
+    name = {"embeddings": "the embeddings", "final_norm_out": "the final norm's output"}.get(
         site, f"layer {layer}"
     )
+    return name if stack is None else f"{name} of the {stack}"
+
+
+def stack_axes(site: Site, other: Site | None = None) -> dict[str, str]:
+    """Return the columns ``stack`` (and ``stack_other``) of a record; none for a model of one stack."""
+    named = {"stack": site.stack, "stack_other": None if other is None else other.stack}
+    return {name: stack for name, stack in named.items() if stack is not None}
+
+
+def at_one_place(table: pl.DataFrame) -> pl.Expr:
+    """Return whether the two sites of a row are the same place, in the same stack where there are two."""
+    same = (pl.col("layer") == pl.col("layer_other")) & (pl.col("site") == pl.col("site_other"))
+    return same & pl.col("stack").eq_missing(pl.col("stack_other")) if "stack" in table.columns else same
 
 
 class KeptRows(ReadingLens):
@@ -33,10 +61,11 @@ class KeptRows(ReadingLens):
 
     Args:
         rows: How many rows are kept, those of ranks 0 to rows - 1.
+        position: What stands for a text; see :mod:`tunescope.lenses.positions`.
     """
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, position: Position = None) -> None:
+        self.rows, self.position = rows, position
         self.kept: dict[tuple[str, Site], OpenBlock] = {}
         self.row_ids: dict[int, str] = {}
 
@@ -57,7 +86,7 @@ class KeptRows(ReadingLens):
                 raise LensError(
                     f"The models saw different rows: at place {rank} {self.row_ids[rank]!r} and {row_id!r}."
                 )
-        pooled = view.model.pool(view.activation, view.attention_mask).float().cpu().numpy()
+        pooled = pooled_at(view, self.position).float().cpu().numpy()
         block = self.kept.setdefault((view.which, view.site), OpenBlock(0, 1, self.rows))
         block.put(0, view.ranks[here], pooled[here], f"{view.which}:{view.site}")
 

@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.cka import depth
-from tunescope.lenses.pooled import KeptRows, stream_sites
-from tunescope.lenses.reading import read_model
+from tunescope.lenses.pooled import KeptRows, depth, stream_sites
+from tunescope.lenses.reading import read_model, read_pass
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier
 from tunescope.models.untrained import untrained
@@ -102,8 +101,12 @@ def run(subject: Subject, options: ProbeOptions) -> tuple[pl.DataFrame, None]:
     if options.untrained:
         models["untrained"] = untrained(subject.base, derive_seed(subject.sampling_seed, "untrained"))
     found: dict[tuple[str, Site], Scored] = {}
+    shared = [KeptRows(len(each)) for each in (train, rows)]
+    for each, keeper in zip((train, rows), shared, strict=True):
+        read_pass(subject, each, [keeper])  # blocks that tuning left alone are run once
     for name, model in models.items():
-        for site, scored in _probe(name, model, subject, (train, rows), (task, control), options.strength):
+        kept = shared if name in ("base", "tuned") else _read(model, subject, (train, rows))
+        for site, scored in _probe(name, kept, subject, (task, control), options.strength):
             found[name, site] = scored
     places = [(site, depth(site, subject.base)) for site in stream_sites(subject.base)]
     about = {"arm": subject.arm, "seed": subject.seed, "n": len(rows), "train_rows": len(train)}
@@ -153,23 +156,24 @@ def token_type(ids: np.ndarray, which: Token, special: frozenset[int]) -> int:
     return text[0] if which == "first" else text[-1]
 
 
-def _probe(
-    name: str,
-    model: Classifier,
-    subject: Subject,
-    tokens: tuple[Tokens, Tokens],
-    tasks: tuple[Task, Task],
-    strength: float,
-) -> Iterator[tuple[Site, Scored]]:
-    """Yield every site with what its two probes got right."""
+def _read(model: Classifier, subject: Subject, tokens: tuple[Tokens, Tokens]) -> list[KeptRows]:
+    """Return the states of a third model, kept as if it were a base."""
     kept = [KeptRows(len(each)) for each in tokens]
-    total, sites = sum(map(len, tokens)), stream_sites(model)
-    with subject.progress.task(f"{subject.arm}: reading {name} for probes", total, "rows") as task:
+    title = f"{subject.arm}: reading an untrained model for probes"
+    with subject.progress.task(title, sum(map(len, tokens)), "rows") as task:
         for each, keeper in zip(tokens, kept, strict=True):
             read_model("base", model, each, [keeper], task)
+    return kept
+
+
+def _probe(
+    name: str, kept: list[KeptRows], subject: Subject, tasks: tuple[Task, Task], strength: float
+) -> Iterator[tuple[Site, Scored]]:
+    """Yield every site with what its two probes got right."""
+    sites, which = stream_sites(subject.base), "tuned" if name == "tuned" else "base"
     with subject.progress.task(f"{subject.arm}: probes of {name}", len(sites), "layers") as task:
         for site in sites:
-            train, rows = (keeper.features("base", site) for keeper in kept)
+            train, rows = (keeper.features(which, site) for keeper in kept)
             right, control = (
                 fit_linear_probe(train, each.train, strength).predict(rows) == each.labels for each in tasks
             )

@@ -15,13 +15,23 @@ import polars as pl
 
 from tunescope.errors import LensError
 from tunescope.lenses.cka import WHAT, CKALens, CKAOptions
-from tunescope.lenses.look import ReadLens, look
-from tunescope.lenses.pooled import site_name
+from tunescope.lenses.look import LensOutput, ReadLens, look
+from tunescope.lenses.pooled import at_one_place, site_name
+from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
 MODEL = "tuned_seeds"
 PLACE = ["metric", "site", "layer"]
+
+
+def across_seeds(subjects: SeveralSeeds, options: CKAOptions) -> LensOutput | None:
+    """Return the band of one arm and what it says of base against tuned; None where tuning left the trunk alone."""
+    if subjects[0].same_trunk:
+        return None
+    band = seed_band(subjects, options.model_dump(mode="python"))
+    findings = list(seed_band_findings(subjects.table, band, subjects.arm))
+    return LensOutput("cka", band, None, findings, {"notes": []})
 
 
 def seed_band(subjects: Sequence[Subject], options: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -38,13 +48,16 @@ def seed_band(subjects: Sequence[Subject], options: Mapping[str, Any] | None = N
     Raises:
         LensError: Fewer than two seeds, several arms, or seeds that would see different rows.
     """
-    ordered = sorted(subjects, key=lambda subject: subject.seed or 0)
-    if len({subject.seed for subject in ordered}) < max(2, len(ordered)):
-        seeds = [subject.seed for subject in ordered]
-        raise LensError(f"A band over seeds needs two seeds or more, each once; there are {seeds}.")
-    if len({subject.arm for subject in ordered}) > 1:
-        raise LensError(f"A band over seeds is of one arm; came {', '.join(s.arm for s in ordered)}.")
-    lens = {"cka": ReadLens(CKAOptions, WHAT, CKALens, lambda table, subject: [])}
+    if isinstance(subjects, SeveralSeeds):  # sorted, of one arm, and loaded one after another
+        ordered: Sequence[Subject] = subjects
+    else:
+        ordered = sorted(subjects, key=lambda subject: subject.seed or 0)
+        if len({subject.seed for subject in ordered}) < max(2, len(ordered)):
+            seeds = [subject.seed for subject in ordered]
+            raise LensError(f"A band over seeds needs two seeds or more, each once; there are {seeds}.")
+        if len({subject.arm for subject in ordered}) > 1:
+            raise LensError(f"A band over seeds is of one arm; came {', '.join(s.arm for s in ordered)}.")
+    lens = {"cka": ReadLens(CKAOptions, WHAT, CKALens, lambda table, subject: [], two_stacks=True)}
     parts = []
     for first, second in itertools.pairwise(ordered):
         _require_same_rows(first, second)
@@ -60,9 +73,9 @@ def seed_band(subjects: Sequence[Subject], options: Mapping[str, Any] | None = N
 
 
 def seed_band_findings(table: pl.DataFrame, band: pl.DataFrame, arm: str) -> Sequence[Finding]:
-    """Say at which sites base and tuned are less alike than two seeds are.
+    """Say at which places tuning moved the representation more, or less, than another seed of the recipe does.
 
-    The intervals must be apart: base against tuned of every seed below the band of every pair of seeds.
+    The intervals must be apart: base against tuned of every seed below (or above) the band of every pair of seeds.
 
     Args:
         table: The table of the lens ``cka``, with all seeds of the arm.
@@ -73,35 +86,40 @@ def seed_band_findings(table: pl.DataFrame, band: pl.DataFrame, arm: str) -> Seq
         (pl.col("arm") == arm)
         & (pl.col("model") == "base_tuned")
         & (pl.col("metric") == "cka")
-        & (pl.col("layer") == pl.col("layer_other"))
-        & (pl.col("site") == pl.col("site_other"))
+        & at_one_place(table)
     )
     seeds = band.filter((pl.col("arm") == arm) & (pl.col("metric") == "cka"))
-    both = (
-        _ends(own, "tuned").join(_ends(seeds, "seeds"), on=PLACE).drop_nulls(["tuned_high", "seeds_low"])
-    ).sort("layer")
+    both = _ends(own, "tuned").join(_ends(seeds, "seeds"), on=_place(seeds), nulls_equal=True)
+    both = both.drop_nulls(["tuned_high", "seeds_low"]).sort("layer")
     if both.is_empty():
         return []
-    beyond = both.filter(pl.col("tuned_high") < pl.col("seeds_low"))
+    beyond = both.filter(pl.col("tuned_high") < pl.col("seeds_low")).height
+    within = both.filter(pl.col("tuned_low") > pl.col("seeds_high")).height
     widest = both.sort(pl.col("seeds") - pl.col("tuned"), descending=True).row(0, named=True)
-    place = site_name(widest["site"], widest["layer"])
+    place = site_name(widest["site"], widest["layer"], widest.get("stack"))
     sentence = (
-        f"Base and tuned are less alike than two seeds of the same recipe at {beyond.height} of {both.height} places; "
-        f"the gap is greatest at {place}: CKA {widest['tuned']:.2f} base against tuned, {widest['seeds']:.2f} between "
-        f"seeds [{widest['seeds_low']:.2f}, {widest['seeds_high']:.2f}]."
+        f"Tuning moved the representation more than another seed of the same recipe does at {beyond} of {both.height} "
+        f"places and less at {within}; most so at {place}: CKA {widest['tuned']:.2f} "
+        f"[{widest['tuned_low']:.2f}, {widest['tuned_high']:.2f}] base against tuned, {widest['seeds']:.2f} "
+        f"[{widest['seeds_low']:.2f}, {widest['seeds_high']:.2f}] between tuned models of different seeds."
     )
     return [
         Finding(
             lens="cka", arm=arm, sentence=sentence, metric="cka", value=widest["tuned"], low=widest["tuned_low"],
             high=widest["tuned_high"], n=widest["n"], test="jackknife intervals that do not overlap",
             control=f"tuned models of two seeds: {widest['seeds']:.3f}", rows=f"{widest['n']} rows",
-            verdict="found" if beyond.height else "undecided",
+            verdict="found" if beyond or within else "undecided",
         )
     ]  # fmt: skip
 
 
+def _place(rows: pl.DataFrame) -> list[str]:
+    """Return the columns that say where a row is; two stacks have one more."""
+    return [*PLACE, *(["stack"] if "stack" in rows.columns else [])]
+
+
 def _ends(rows: pl.DataFrame, name: str) -> pl.DataFrame:
-    return rows.group_by(PLACE).agg(
+    return rows.group_by(_place(rows)).agg(
         pl.col("value").mean().alias(name),
         pl.col("low").min().alias(f"{name}_low"),
         pl.col("high").max().alias(f"{name}_high"),

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.cka import depth
-from tunescope.lenses.pooled import KeptRows, site_name, stream_sites
+from tunescope.lenses.pooled import KeptRows, at_one_place, depth, site_name, stack_axes, stream_sites
+from tunescope.lenses.positions import DESCRIPTION, Position
+from tunescope.lenses.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
-from tunescope.lenses.subject import LensRows, Subject, clusters
+from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.stats.intervals import jackknife
 from tunescope.stats.kernels import MINIMUM_ROWS, NOISE
@@ -42,7 +43,10 @@ class SimilarityOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rows: LensRows = Field(default_factory=lambda: LensRows(n=2000), description="which rows are read")
+    rows: PromptedRows = Field(
+        default_factory=lambda: PromptedRows(n=2000), description="which rows are read"
+    )
+    position: Position = Field(None, description=DESCRIPTION)
     cap: int = Field(
         400, ge=MINIMUM_ROWS, description="how many of them, the first, are compared pair by pair: 4 or more"
     )
@@ -60,7 +64,7 @@ class SimilarityLens(ReadingLens):
 
     def __init__(self, subject: Subject, options: SimilarityOptions, rows: int) -> None:
         self.subject, self.options = subject, options
-        self.kept = KeptRows(min(options.cap, rows))
+        self.kept = KeptRows(min(options.cap, rows), options.position)
         groups = clusters(subject.draw(options.rows, labelled=False))[: self.kept.rows]
         self.distinct = np.unique(groups, return_index=True)[1]
         if len(self.distinct) < MINIMUM_ROWS:
@@ -154,6 +158,7 @@ class SimilarityLens(ReadingLens):
                     "site_other": site_other.name, "layer_other": depth(site_other, model_other),
                     **{name: float(cells[name][i, j]) for name in ("value", "low", "high", "p", "q", "control")},
                     "n": len(self.distinct), "method": cells["method"], "note": note or None,
+                    **stack_axes(site, site_other),
                 })  # fmt: skip
         return records
 
@@ -185,8 +190,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
         (pl.col("arm") == subject.arm)
         & pl.col("seed").eq_missing(pl.lit(subject.seed))
         & (pl.col("model") == "base_tuned")
-        & (pl.col("layer") == pl.col("layer_other"))
-        & (pl.col("site") == pl.col("site_other"))
+        & at_one_place(table)
         & pl.col("value").is_not_null()
     )
     if same.is_empty():
@@ -195,12 +199,14 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     chosen = "rsa_correlation" if "rsa_correlation" in metrics else metrics[0]
     least = same.filter(pl.col("metric") == chosen).sort("value").row(0, named=True)
     there = same.filter((pl.col("site") == least["site"]) & (pl.col("layer") == least["layer"]))
+    if least.get("stack") is not None:
+        there = there.filter(pl.col("stack") == least["stack"])
     others = [
         f"{NAMES[row['metric']]} {row['value']:.2f} (shuffled {row['control']:.2f})"
         for row in there.filter(pl.col("metric") != chosen).iter_rows(named=True)
     ]
     interval = "" if least["low"] is None else f" [{least['low']:.2f}, {least['high']:.2f}]"
-    place = site_name(least["site"], least["layer"])
+    place = site_name(least["site"], least["layer"], least.get("stack"))
     sentence = (
         f"By {NAMES[chosen]} base and tuned are least alike at {place}: {least['value']:.2f}{interval}, for shuffled "
         f"rows {least['control']:.2f}" + (f"; there {', '.join(others)}" if others else "") + "."

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.cka import depth
+from tunescope.lenses.pooled import depth, stack_axes, stream_sites
+from tunescope.lenses.positions import DESCRIPTION, Position, pooled_at
+from tunescope.lenses.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
-from tunescope.lenses.subject import LensRows, Subject
+from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier
 from tunescope.stats.results import Finding, result_table
 from tunescope.stats.spread import Covariance, HigherMoments, isotropy
@@ -34,7 +36,10 @@ class SpreadOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rows: LensRows = Field(default_factory=lambda: LensRows(n=2000), description="which rows to look at")
+    rows: PromptedRows = Field(
+        default_factory=lambda: PromptedRows(n=2000), description="which rows to look at"
+    )
+    position: Position = Field(None, description=DESCRIPTION)
     top: int = Field(10, ge=1, description="how many dimensions of greatest variance are listed: 1 or more")
     rogue: float = Field(
         5.0, gt=1, description="a rogue dimension's variance over the mean variance: above 1"
@@ -51,12 +56,11 @@ class SpreadLens(ReadingLens):
 
     def sites(self, model: Classifier) -> list[Site]:
         """Return embeddings, the residual stream after every block, and the final norm's output where there is one."""
-        sites = [Site("embeddings"), *(Site("resid_post", layer) for layer in range(model.n_layers))]
-        return sites if model.family.final_norm is None else [*sites, Site("final_norm_out")]
+        return stream_sites(model)
 
     def update(self, view: View) -> None:
         """Pool one site's states by the mask and fold them into its state."""
-        pooled = view.model.pool(view.activation, view.attention_mask).double().cpu().numpy()
+        pooled = pooled_at(view, self.options.position).double().cpu().numpy()
         key = (view.which, view.site)
         self.moments.setdefault(key, HigherMoments(pooled.shape[1])).update(pooled)
         self.covariances.setdefault(key, Covariance(pooled.shape[1])).update(pooled)
@@ -68,7 +72,7 @@ class SpreadLens(ReadingLens):
             model = self.subject.base if which == "base" else self.subject.tuned
             about = {
                 "arm": self.subject.arm, "seed": self.subject.seed, "model": which, "site": site.name,
-                "layer": depth(site, model), "n": moments.count,
+                "layer": depth(site, model), "n": moments.count, **stack_axes(site),
             }  # fmt: skip
             records += self._dimensions(moments, about)
             records += self._cloud(moments, self.covariances[which, site], about)
@@ -134,7 +138,7 @@ class SpreadLens(ReadingLens):
                 "layer": depth(site, self.subject.base), "n": self.moments["base", site].count,
                 "metric": "shared_top_dimensions", "value": None if constant else float(len(first & second)),
                 "control": top * top / len(ours), "top": top,
-                "note": "every state is the same vector" if constant else None,
+                "note": "every state is the same vector" if constant else None, **stack_axes(site),
             })  # fmt: skip
         return records
 
@@ -142,6 +146,8 @@ class SpreadLens(ReadingLens):
 def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     """Say which dimension is the most rogue after tuning, and whether it was so before."""
     own = table.filter((pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed)))
+    if "stack" in own.columns:  # the stack that the head reads
+        own = own.filter(pl.col("stack").is_null() | (pl.col("stack") == "decoder"))
     ratios = own.filter((pl.col("metric") == "variance_over_mean") & pl.col("value").is_not_null())
     last = ratios.filter(pl.col("model") == "tuned")
     if last.is_empty() or subject.same_trunk:
@@ -176,8 +182,9 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
 
 
 def _site(row: dict[str, Any]) -> str:
-    return (
+    name = (
         "the final norm's output"
         if row["site"] == "final_norm_out"
         else f"the output of block {row['layer']}"
     )
+    return f"{name} of the {row['stack']}" if row.get("stack") else name

@@ -19,6 +19,10 @@ HOW_REMOVAL = (
     "A curve that stays up as the loudest dimensions go, and falls as random ones do, says that loudness is not "
     "what carries the task. Bands: 95 % intervals over rows, and over draws for the random order."
 )
+HOW_SHARES = (
+    "A share is the covariance of one dimension's part with the whole, over its variance. A curve that is near 1 after "
+    "few of the loudest dimensions says that the logits hang on them; a curve above 1 is taken back by later ones."
+)
 HOW_MEASURES = (
     "Measures that agree say that the change is no matter of the measure. Procrustes of few rows fits unrelated rows "
     "too: read it against the grey line. The whitened distance gives every direction the same say."
@@ -81,6 +85,13 @@ def _spread_figures(one: Drawing) -> list[style.Figure]:
         caption = f"Variance of each dimension of the pooled states at the last site, on {one.on}; the top 3 are named."
         title = "Variance by dimension"
         figures.append(style.Figure(f"spikes-{one.number}", title, spikes, caption, HOW_SPIKES))
+    layers = geometry.layer_spikes(one.rows, one.colour)
+    if layers:
+        caption = f"The same at every place before the last, tuned, over the mean variance of the place, on {one.on}."
+        title = "Variance by dimension, layer by layer: tuned"
+        figures.append(
+            style.Figure(f"spikes-all-{one.number}", title, layers, caption, HOW_SPIKES, folded=True)
+        )
     if cloud:
         caption = (
             f"Measures of the whole cloud over depth, on {one.on}. Grey: base; coloured: tuned. A rogue dimension "
@@ -109,6 +120,12 @@ def _dimension_figures(one: Drawing) -> list[style.Figure]:
         )
         title = "What one dimension decides"
         figures.append(style.Figure(f"one-{key}", title, panels, caption, HOW_ONE))
+    shares = geometry.share_panels(one.rows, "tuned")
+    if shares:
+        caption = f"Exact shares of each class's logit, added up over dimensions, tuned, on {one.on}; all together 1."
+        figures.append(
+            style.Figure(f"shares-{key}", "Shares of the logit, added up", shares, caption, HOW_SHARES)
+        )
     for model, folded in (("tuned", False), ("base", True)):
         curves = geometry.removal_panels(one.rows, model)
         if curves:

@@ -20,6 +20,21 @@ from tunescope.report.text import finite, interval, plural, visible
 from tunescope.report.trust import rows_said
 
 FILE_NAME = "maps.html"
+FILES = {"maps": FILE_NAME, "steps": "steps.html"}
+WORDS = {"maps": ("Layer", "Maps"), "steps": ("Step", "Training steps")}
+MAPS_NOTE = (
+    "Base and tuned rows of a layer share one map and one scale. Layers are turned or mirrored onto one another and "
+    "drawn at one size: what moves between two layers shows which rows change company, not how far a state went. PCA: "
+    "within a layer the way from a row's base point to its tuned point is the projection of the true change. "
+)
+STEPS_NOTE = (
+    "All steps were laid down together and are drawn at one scale, so a row that moves has moved; step 0 is the base. "
+    "PCA: the way between two steps is the projection of the true change. "
+)
+NEAR_NOTE = (
+    "t-SNE and UMAP: near points are neighbours as far as the trustworthiness says; far distances, sizes and "
+    "densities mean nothing."
+)
 FILE_ROWS = 5_000
 MOST_NAMES = len(
     style.ARM_COLOURS
@@ -32,11 +47,14 @@ Policy = Callable[[tuple[str, ...], tuple[str, ...]], str]
 Source = Callable[[Environment, str], str]
 
 
-def render_maps(run: RunFolder, environment: Environment, source: Source, policy: Policy) -> str | None:
+def render_maps(
+    run: RunFolder, environment: Environment, source: Source, policy: Policy, lens: str = "maps"
+) -> str | None:
     """Return the file as text, or None where the run has no maps.
 
     Args:
         run: The run.
+        lens: ``maps``, which plays over layers, or ``steps``, which plays over training steps.
         environment: The page's, with its escaping and its ``payload``.
         source: Reads a style sheet or script as the browser will hash it.
         policy: Makes the content policy of scripts and style sheets.
@@ -44,8 +62,8 @@ def render_maps(run: RunFolder, environment: Environment, source: Source, policy
     Raises:
         RunError: The coordinates are damaged, or lack a column.
     """
-    result = run.results.get("maps")
-    points = None if result is None else read_examples(run, "maps", maps.EXAMPLE_COLUMNS)
+    result = run.results.get(lens)
+    points = None if result is None else read_examples(run, lens, maps.EXAMPLE_COLUMNS)
     if result is None or points is None or points.is_empty():
         return None
     table = checked(result, maps.TABLE_COLUMNS)
@@ -53,11 +71,17 @@ def render_maps(run: RunFolder, environment: Environment, source: Source, policy
     for arm, seed, rows, _main in arm_seeds(table, run.arm_names):
         own = only(points, arm=arm)
         own = only(own, seed=seed) if values(own, "seed") else own
-        if own.height:
-            arms.append(_arm(run, own, rows, group_title(arm, seed, table)))
+        title = group_title(arm, seed, table)
+        if own.height and lens == "maps":
+            arms.append(_arm(run, own, rows, title))
+        elif own.height:
+            for layer, site in own.select("layer", "site").unique().sort("layer", "site").rows():
+                one, numbers = (_as_steps(only(each, layer=layer, site=site)) for each in (own, rows))
+                name = f"{title}, {maps.site_title(site, layer)}"
+                arms.append(_arm(run, _with_base(one), numbers, name, steps=True))
     total = points["row_id"].n_unique()
     some = (
-        f"The first {FILE_ROWS:,}, at random, of {total:,} rows; all are in results/examples/maps.parquet. "
+        f"The first {FILE_ROWS:,}, at random, of {total:,} rows; all are in results/examples/{lens}.parquet. "
     )
     document = {
         "arms": arms, "methods": maps.METHOD_NAMES, "palette": list(style.ARM_COLOURS), "missing": style.BASE_COLOUR,
@@ -65,14 +89,28 @@ def render_maps(run: RunFolder, environment: Environment, source: Source, policy
     }  # fmt: skip
     style_text, script_text = source(environment, "maps.css"), source(environment, "maps.js")
     return environment.get_template("maps.html.j2").render(
+        word=WORDS[lens][0], title=WORDS[lens][1], lens=lens,
+        about=(MAPS_NOTE if lens == "maps" else STEPS_NOTE) + NEAR_NOTE,
         name=run.name, version=__version__, document=document, style_text=Markup(style_text),
         script_text=Markup(script_text), policy=policy((script_text,), (style_text,)),
         said=f"{rows_said(result) or plural(total, 'row')}. {some if total > FILE_ROWS else ''}",
     )  # fmt: skip
 
 
-def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str) -> Record:
-    """Return one arm and seed: ids, texts, columns to colour by, and the coordinates layer by layer."""
+def _as_steps(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of one place with the training step where layers stand."""
+    return rows.filter(pl.col("step").is_not_null()).with_columns(layer=pl.col("step"))
+
+
+def _with_base(points: pl.DataFrame) -> pl.DataFrame:
+    """Return points with those of step 0 as the base's at every step."""
+    steps = points.select(pl.col("layer").unique(maintain_order=True))
+    base = only(points, layer=0).drop("layer").with_columns(model=pl.lit("base")).join(steps, how="cross")
+    return pl.concat([base.select(points.columns), points])
+
+
+def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str, steps: bool = False) -> Record:
+    """Return one arm and seed: ids, texts, columns to colour by, and the coordinates layer (or step) by layer."""
     ids = points["row_id"].unique(maintain_order=True).head(FILE_ROWS)
     points = points.filter(pl.col("row_id").is_in(ids.to_list()))
     layers = []
@@ -81,7 +119,9 @@ def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str) -
         drawn, trust = {}, {}
         for method, axes in here.select("method", "axes").unique(maintain_order=True).rows():
             key = f"{method}-{axes}"
-            drawn[key] = _packed(only(here, method=method, axes=axes), axes)
+            every = only(points, method=method, axes=axes)
+            own = only(here, method=method, axes=axes)
+            drawn[key] = _packed(own, axes, every if steps else own)
             about = {
                 "layer": layer,
                 "site": site,
@@ -90,7 +130,8 @@ def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str) -
                 "metric": "trustworthiness",
             }
             trust[key] = {side: _trust(only(table, model=side, **about)) for side in SIDES}
-        layers.append({"name": maps.site_title(site, layer), "maps": drawn, "trust": trust})
+        shown = f"step {layer}" if steps else maps.site_title(site, layer)
+        layers.append({"name": shown, "maps": drawn, "trust": trust})
     first = only(points, layer=points["layer"][0], site=points["site"][0], method=points["method"][0],
                  axes=points["axes"][0])  # fmt: skip
     known = pl.DataFrame({"row_id": ids})
@@ -106,10 +147,10 @@ def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str) -
     }
 
 
-def _packed(points: pl.DataFrame, axes: int) -> dict[str, str]:
-    """Return the coordinates of both models as 16-bit numbers in base64, in units of the greatest distance."""
+def _packed(points: pl.DataFrame, axes: int, every: pl.DataFrame) -> dict[str, str]:
+    """Return the coordinates of both models as 16-bit numbers in base64, in units of the greatest of ``every``."""
     names = ["x", "y", "z"][:axes]
-    both = points.select(names).to_numpy()
+    both = every.select(names).to_numpy()
     reach = float(np.linalg.norm(both, axis=1).max()) or 1.0
     found = {}
     for side in SIDES:

@@ -53,10 +53,26 @@ class Finding:
 
 
 def findings(run: RunFolder) -> list[Finding] | None:
-    """Return the findings as cards, or None where the run holds no findings.json."""
+    """Return the findings as cards, the most important first, or None where the run holds no findings.json."""
     if run.findings is None:
         return None
-    return [_card(item) for item in run.findings]
+    return [_card(item) for item in by_importance(run.findings)]
+
+
+def by_importance(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return findings in turns: the first of every lens, then the second of every lens, and so on.
+
+    Within a lens those that were found come before the others; else the order stays. So no lens with many sentences
+    crowds another off the first screen.
+    """
+    decided = sorted(found, key=lambda item: item.get("verdict") != "found")
+    turn: dict[str, int] = {}
+    keyed = []
+    for item in decided:
+        lens = str(item.get("lens") or "")
+        keyed.append((turn.get(lens, 0), item))
+        turn[lens] = turn.get(lens, 0) + 1
+    return [item for _, item in sorted(keyed, key=lambda one: one[0])]
 
 
 def _card(item: Mapping[str, Any]) -> Finding:

@@ -51,6 +51,28 @@ def spike_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
     return tuple(panels)
 
 
+def layer_spikes(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
+    """Return the tuned model's variance by dimension at every site but the last, as study 001's third figure."""
+    rows = only(table, metric="variance_over_mean", model="tuned").filter(pl.col("value").is_not_null())
+    panels = []
+    for layer, site in rows.select("layer", "site").unique().sort("layer", "site").rows()[:-1]:
+        own = only(rows, layer=layer, site=site).sort("dimension")
+        named = own.sort("value", descending=True).head(LABELLED)
+        data = [
+            {"type": "bar", "x": own["dimension"].to_list(), "y": own["value"].round(3).to_list(), "width": 1.6,
+             "marker": {"color": colour, "line": {"width": 0}}, "hoverinfo": "x+y"},
+            {"type": "scatter", "mode": "text", "x": named["dimension"].to_list(), "y": named["value"].to_list(),
+             "text": [str(one) for one in named["dimension"]], "textposition": "top center", "hoverinfo": "skip"},
+        ]  # fmt: skip
+        top = finite(own["value"].max()) or 1.0
+        layout = style.layout(
+            180, xaxis=style.axis("", showgrid=False), yaxis=style.axis("", range=[0, 1.2 * top]), bargap=0
+        )
+        title = _depth({"layer": layer, "site": site})
+        panels.append(style.Panel(title, {"data": data, "layout": layout}, 180))
+    return tuple(panels)
+
+
 def _spike(model: str, record: Record) -> str:
     shown = interval(record["value"], record.get("low"), record.get("high"), 2)
     return f"{model}, dimension {record['dimension']}<br>{shown} times the mean, rank {record['rank'] + 1}"
@@ -70,11 +92,24 @@ def isotropy_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]
         ]
         if any(trace["x"] for trace in traces):
             panels.append(style.Panel(title, {"data": traces, "layout": depth_layout(table, 210)}, 210))
+    shared = only(table, metric="shared_top_dimensions").filter(pl.col("value").is_not_null()).sort("layer")
+    if shared.height:
+        chance = depth_line(shared.with_columns(value=pl.col("control")), "by chance", style.BASE_COLOUR)
+        traces = [chance, depth_line(shared, "base and tuned", colour)]
+        layout = depth_layout(table, 210, {"rangemode": "tozero"})
+        title = f"of the {shared['top'][0]} loudest, shared by base and tuned"
+        panels.append(style.Panel(title, {"data": traces, "layout": layout}, 210))
     return tuple(panels)
 
 
-def variant_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
-    """Return CKA of base against tuned, site by site, one panel a variant; nothing where only one was measured."""
+def variant_panels(table: pl.DataFrame, colour: str, band: pl.DataFrame) -> tuple[style.Panel, ...]:
+    """Return CKA of base against tuned, site by site, one panel a variant; nothing where only one was measured.
+
+    Args:
+        table: CKA rows of one arm and seed.
+        colour: The arm's.
+        band: CKA rows of the arm between tuned models of two seeds; a grey band where there are any.
+    """
     same = only(table, model="base_tuned").filter(
         (pl.col("layer") == pl.col("layer_other")) & (pl.col("site") == pl.col("site_other"))
     )
@@ -86,12 +121,28 @@ def variant_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
         own = only(same, metric=metric).sort("layer")
         control = own.with_columns(value=pl.col("control"), low=None, high=None)
         traces = [
+            *_seed_band(band, metric),
             depth_line(control, "rows shuffled", style.BASE_COLOUR),
             depth_line(own, "base against tuned", colour),
         ]
         layout = depth_layout(same, 230, {"range": [-0.05, 1.05]})
         panels.append(style.Panel(CKA_VARIANTS[metric], {"data": traces, "layout": layout}, 230))
     return tuple(panels)
+
+
+def _seed_band(band: pl.DataFrame, metric: str) -> Iterable[Record]:
+    """Yield the grey band of tuned models of two seeds, from the lowest to the highest end of their intervals."""
+    own = only(band, metric=metric).filter(pl.col("value").is_not_null())
+    low, high = pl.min_horizontal("low", "value").min(), pl.max_horizontal("high", "value").max()
+    ends = own.group_by("layer").agg(low.alias("low"), high.alias("high")).sort("layer")
+    if ends.height:
+        x, lows, highs = (ends[name].to_list() for name in ("layer", "low", "high"))
+        yield {
+            "type": "scatter", "mode": "lines", "x": [*x, *reversed(x)],
+            "y": [*highs, *reversed(lows)], "fill": "toself",
+            "fillcolor": style.faded(style.BASE_COLOUR, 0.28), "hoverinfo": "skip", "name": "tuned models of two seeds",
+            "line": {"width": 1, "dash": "dot", "color": style.faded(style.BASE_COLOUR, 0.6)},
+        }  # fmt: skip
 
 
 def depth_line(rows: pl.DataFrame, name: str, colour: str) -> Record:
@@ -119,6 +170,8 @@ def depth_line(rows: pl.DataFrame, name: str, colour: str) -> Record:
 
 
 def _depth(record: Record) -> str:
+    if record.get("step") is not None:
+        return f"step {record['step']}"
     if record["site"] == "final_norm_out":
         return "final norm"
     return "embeddings" if record["layer"] == EMBEDDINGS else f"layer {record['layer']}"
@@ -143,6 +196,7 @@ def one_dimension_panel(table: pl.DataFrame, model: str, colour: str) -> style.P
         ("whole model", _records(only(own, metric="model_accuracy")), colour)
     ]
     one = only(own, metric="one_dimension_accuracy")
+    machines = only(own, metric="support_vector_accuracy")
     named = {
         "variance": "greatest variance", "train accuracy": "best on train", "discriminant direction": "discriminant",
         "random direction": "random directions", "labels permuted": "labels permuted",
@@ -150,6 +204,12 @@ def one_dimension_panel(table: pl.DataFrame, model: str, colour: str) -> style.P
     for by, title in named.items():
         control = by in ("random direction", "labels permuted")
         lines.append((title, _records(only(one, by=by)), style.BASE_COLOUR if control else colour))
+        for name in values(machines, "classifier"):
+            lines.append((f"{title}, {name}", _records(only(machines, by=by, classifier=name)), colour))
+    for by in [one for one in values(one, "by") if one not in named]:
+        lines.append((by, _records(only(one, by=by)), colour))
+        for name in values(machines, "classifier"):
+            lines.append((f"the same, {name}", _records(only(machines, by=by, classifier=name)), colour))
     lines = [line for line in lines if line[1]]
     if len(lines) < 2:
         return None
@@ -161,7 +221,7 @@ def one_dimension_panel(table: pl.DataFrame, model: str, colour: str) -> style.P
         60 + 34 * len(lines),
         xaxis=style.axis("accuracy"),
         yaxis=style.named_axis(names),
-        margin={"l": 120, "r": 12, "t": 8, "b": 40},
+        margin={"l": 290 if machines.height else 120, "r": 12, "t": 8, "b": 40},
     )
     return style.Panel(model, {"data": traces, "layout": layout}, 60 + 34 * len(lines))
 
@@ -217,6 +277,32 @@ def removal_panels(table: pl.DataFrame, model: str) -> tuple[style.Panel, ...]:
         )  # fmt: skip
         panels.append(style.Panel(title, {"data": traces, "layout": layout}, 340))
         layout["height"] = 340
+    return tuple(panels)
+
+
+def share_panels(table: pl.DataFrame, model: str) -> tuple[style.Panel, ...]:
+    """Return the dimensions' shares of each class's logit, added up along two orders, a panel an order."""
+    rows = only(table, model=model, metric="cumulative_share")
+    panels = []
+    for order in values(rows, "order"):
+        own = only(rows, order=order)
+        traces = []
+        for index, name in enumerate(values(own, "class")):
+            line = only(own, **{"class": name}).sort("removed")
+            x, y = line["removed"].to_list(), line["value"].to_list()
+            hover = [
+                f"{for_plotly(name, 22)}<br>{count} dimensions: {number(value)}"
+                for count, value in zip(x, y, strict=True)
+            ]
+            traces.append({
+                "type": "scatter", "mode": "lines", "name": for_plotly(name, 22), "x": x, "y": y, "hoverinfo": "text",
+                "line": {"color": style.ARM_COLOURS[index % len(style.ARM_COLOURS)], "width": 2}, "text": hover,
+            })  # fmt: skip
+        layout = style.layout(
+            280, xaxis=style.axis("dimensions counted"), yaxis=style.axis("share of the logit"),
+            showlegend=True, legend={"orientation": "h", "y": -0.28}, hovermode="closest",
+        )  # fmt: skip
+        panels.append(style.Panel(order, {"data": traces, "layout": layout}, 280))
     return tuple(panels)
 
 

@@ -53,32 +53,50 @@ def scatter_panels(
         labels: The classes, in their order.
     """
     places = points.select("layer", "site").unique().sort("layer", "site").rows()
-    reach = {place: _reach(only(points, layer=place[0], site=place[1])) for place in places}
+    reaches = {place: reach(only(points, layer=place[0], site=place[1])) for place in places}
     panels: list[style.Panel] = []
     for model in ("base", "tuned"):
         for layer, site in places:
             own = only(points, layer=layer, site=site, model=model)
             if own.is_empty():
                 continue
-            first = not panels
-            span = {"range": reach[layer, site], "showgrid": False, "showticklabels": False}
-            layout = style.layout(
-                HEIGHT,
-                xaxis=style.axis("", **span),
-                yaxis=style.axis("", **span, scaleanchor="x"),
-                margin={"l": 6, "r": 6, "t": 6, "b": 34},
-                showlegend=first,
-                legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "font": {"size": 11}},
-                hovermode="closest",
-                plot_bgcolor="rgba(120,130,145,0.07)",
-            )
-            traces = _traces(own, texts, labels)
+            figure = one_panel(own, labels, reaches[layer, site], not panels, texts)
             title = f"{model}, {site_title(site, layer)}{_trust(table, own, model)}"
-            panels.append(style.Panel(title, {"data": traces, "layout": layout}, HEIGHT))
+            panels.append(style.Panel(title, figure, HEIGHT))
     return tuple(panels)
 
 
-def _reach(points: pl.DataFrame) -> list[float]:
+def one_panel(
+    points: pl.DataFrame,
+    labels: Sequence[str],
+    span: list[float],
+    legend: bool,
+    texts: Mapping[str, str] | None = None,
+) -> Record:
+    """Return one two-axis map as a figure.
+
+    Args:
+        points: Its coordinates.
+        labels: The classes, in their order.
+        span: The range of both axes.
+        legend: Whether it has the legend.
+        texts: Text by row id, as far as known.
+    """
+    hidden = {"range": span, "showgrid": False, "showticklabels": False}
+    layout = style.layout(
+        HEIGHT,
+        xaxis=style.axis("", **hidden),
+        yaxis=style.axis("", **hidden, scaleanchor="x"),
+        margin={"l": 6, "r": 6, "t": 6, "b": 34},
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "font": {"size": 11}},
+        hovermode="closest",
+        plot_bgcolor="rgba(120,130,145,0.07)",
+    )
+    return {"data": _traces(points, texts or {}, labels), "layout": layout}
+
+
+def reach(points: pl.DataFrame) -> list[float]:
     """Return one range for both axes that holds every point, so that base and tuned are drawn alike."""
     low = min(finite(points[axis].min()) or 0.0 for axis in "xy")
     high = max(finite(points[axis].max()) or 0.0 for axis in "xy")

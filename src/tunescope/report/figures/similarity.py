@@ -60,7 +60,7 @@ def cka_panel(table: pl.DataFrame, model: str, rows_are: str, columns_are: str) 
 
     Args:
         table: CKA rows of one arm and one seed.
-        model: ``base``, ``tuned`` or ``base_tuned``.
+        model: ``base``, ``tuned``, ``base_tuned``, or another pair such as ``tuned_other``.
         rows_are: What the vertical axis is (``base`` or ``tuned``).
         columns_are: What the horizontal axis is.
     """
@@ -72,7 +72,7 @@ def cka_panel(table: pl.DataFrame, model: str, rows_are: str, columns_are: str) 
         ((str(r["site"]), r["layer"]), (str(r["site_other"]), r["layer_other"])): r
         for r in rows.iter_rows(named=True)
     }
-    if model != "base_tuned":  # CKA is symmetric: a table may hold one triangle
+    if model in ("base", "tuned"):  # CKA within a model is symmetric: a table may hold one triangle
         vertical = horizontal = sorted({*vertical, *horizontal}, key=_order)
         cells = {**{(right, left): record for (left, right), record in cells.items()}, **cells}
     grid = [[cells.get((left, right)) for right in horizontal] for left in vertical]
@@ -94,7 +94,7 @@ def cka_panel(table: pl.DataFrame, model: str, rows_are: str, columns_are: str) 
         xaxis=style.named_axis([place_name(item) for item in horizontal], f"{columns_are}, layer"),
         yaxis=style.named_axis([place_name(item) for item in vertical], f"{rows_are}, layer"),
     )
-    title = next(name for key, name, *_ in PANELS if key == model)
+    title = next((name for key, name, *_ in PANELS if key == model), f"{rows_are} against {columns_are}")
     return style.Panel(title, {"data": [data], "layout": figure_layout}, 310)
 
 
