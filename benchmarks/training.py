@@ -11,7 +11,8 @@ Times are those of ``Trainer.train()`` on both sides; filling the activation sto
 Real texts and weights are read from ../shared (or TUNESCOPE_SHARED); without them rows are drawn with the same
 distribution of lengths, and the output says so. The last lines are JSON, one figure each.
 
-Usage: python benchmarks/training.py [--threads 2] [--repeats 2] [--only a,b,c]
+Usage: python benchmarks/training.py [--threads 2] [--repeats 2] [--only a,b,c] [--quick]
+(--quick: a quarter of the rows, once; for a look, not for the record.)
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from tunescope.tuning import METHODS
 SHARED = Path(os.environ.get("TUNESCOPE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 EMOTIONS, SENTIMENTS = ("sadness", "joy", "love", "anger", "fear", "surprise"), ("negative", "positive")
 BATCH, RATE, WINDOW = 16, 1e-4, 512
+SHARE = 1  # one row in so many is trained on; --quick sets 4
 POOL = 1600  # rows that length grouping sorts: two of its mega-batches of 50 batches
 # Quantiles (0 to 100 % in steps of 10) of the tokens a row under the vocabulary of the small GPT-2.
 LENGTHS = {
@@ -157,6 +159,7 @@ def material(name: str, folder: Path, rows: int, held: int = 8) -> Material:
     The rows stand in whole batches that length grouping forms of ``POOL`` rows, so that its padding is that of the
     full size; the batches are a random draw, and so are the rows but for that.
     """
+    rows = max(BATCH, rows // SHARE)
     pool = max(POOL, rows)
     names = EMOTIONS if name == "emotion" else SENTIMENTS
     model, real = small_model(folder)
@@ -247,7 +250,9 @@ def ours(
 def part_a(folder: Path, peak: float, repeats: int) -> list[dict[str, Any]]:
     """Full tuning on tweets and reviews."""
     tweets, reviews = material("emotion", folder, 640), material("imdb", folder, 64)
-    few = Material(tweets.folder, tweets.tokens.take(np.arange(64)), tweets.held, tweets.names, tweets.real)
+    few = Material(
+        tweets.folder, tweets.tokens.take(np.arange(64 // SHARE)), tweets.held, tweets.names, tweets.real
+    )
     grouped = {"train_sampling_strategy": "sequential"}  # the rows stand in the batches of length grouping
     figures = compare("emotion", tweets, folder, peak, repeats, {
         "padded to 128 (Hugging Face's example)": (6.0, {"pad_to": 128}),
@@ -419,7 +424,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", default="a,b,c")
+    parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
+    if asked.quick:
+        global SHARE
+        SHARE, asked.repeats = 4, 1
     warnings.simplefilter("ignore")
     torch.set_num_threads(asked.threads)
     session.ClassifierTrainer = TimedTrainer  # type: ignore[misc]

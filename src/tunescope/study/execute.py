@@ -10,7 +10,6 @@ from pathlib import Path
 from tunescope.config import ArmConfig, StudyConfig, dump_study
 from tunescope.device import resolve_device
 from tunescope.environment import environment
-from tunescope.errors import Interrupted
 from tunescope.files import write_atomic, write_json
 from tunescope.folders import disk_errors, sweep
 from tunescope.models.source import quiet_transformers
@@ -20,9 +19,10 @@ from tunescope.report import write_report
 from tunescope.runs import Decision, RunFolder, Stage
 from tunescope.study import choose, evidence, look, work
 from tunescope.study.check import check_elsewhere, check_rows, check_study
-from tunescope.study.context import STORE, Context, is_prompted
+from tunescope.study.context import STORE, Context, is_prompted, stage_name
 from tunescope.study.perform import perform
 from tunescope.study.stages import (
+    across_stage,
     announce,
     declare,
     declare_chosen,
@@ -30,6 +30,7 @@ from tunescope.study.stages import (
     of_training,
     scratch_stage_name,
 )
+from tunescope.study.unfinished import ending_cleanly, keep_half_finished
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class RunOptions:
         keep_checkpoints: Leave the checkpoints of finished trainings in place.
         workers: Processes that train at the same time; None is one for each visible CUDA device.
         keep_store: Leave the activation store in place, for runs to come in this folder.
+        restart: Train from the beginning what is half finished and belongs to another study or other data.
     """
 
     device: str = "auto"
@@ -49,6 +51,7 @@ class RunOptions:
     keep_checkpoints: bool = False
     workers: int | None = None
     keep_store: bool = False
+    restart: bool = False
 
 
 def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: Progress) -> Path:
@@ -57,11 +60,14 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
     device = resolve_device(options.device)
     run = RunFolder(Path(folder))
     with run.locked():
-        context = Context(study, run, device, progress, options.keep_checkpoints)
-        try:
+        # The lens `steps` looks at what training saved on its way.
+        keep = options.keep_checkpoints or any(lens.lens == "steps" for lens in study.lenses)
+        context = Context(study, run, device, progress, keep)
+        with ending_cleanly():
             with disk_errors(run.path):
                 sweep(run.path)
                 complete = declare(context)
+                keep_half_finished(context, options.restart)
                 _settle(context, complete)
             plan = run.plan()
             announce(plan, context, complete)
@@ -72,11 +78,6 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
                 _write_head(context, options.source, plan)
             with quiet_transformers():
                 _do(context, options.workers, options.keep_store)
-        except KeyboardInterrupt as error:
-            raise Interrupted(
-                "Stopped by Ctrl-C; what was finished is kept.",
-                hint="Run the same command again: it continues with what is missing.",
-            ) from error
     return run.path
 
 
@@ -130,6 +131,9 @@ def _do(context: Context, workers: int | None, keep_store: bool) -> None:
     for arm in context.chosen():
         for seed in study.seeds:
             _lens_stage(context, arm, seed)
+            if not is_prompted(arm):
+                do(stage_name("behaviour", arm, seed), partial(look.make_behaviour, context, arm, seed))
+        _across_stages(context, arm)
     _end_store(context, keep_store)
     do("results", partial(look.make_results, context))
     do("comparison", partial(evidence.make_comparison, context))
@@ -229,6 +233,14 @@ def _lens_stage(context: Context, arm: ArmConfig, seed: int) -> None:
         look.make_looks(context, arm, seed, [lens for lens, _ in stale.values()])
     for _, stage in stale.values():
         run.finish(stage)
+
+
+def _across_stages(context: Context, arm: ArmConfig) -> None:
+    """Compare an arm's seeds through every lens that can, where one of them is new."""
+    for lens in context.study.lenses:
+        stage = across_stage(context.study, arm, lens)
+        if stage is not None:
+            context.run.do(stage, partial(look.make_across, context, arm, lens), context.progress)
 
 
 def _report(context: Context) -> None:

@@ -19,6 +19,7 @@ from tunescope.folders import whole_folder
 from tunescope.runs import Stage
 from tunescope.seeds import derive_seed
 from tunescope.study.context import STORE, Context, is_prompted, seen_rows
+from tunescope.study.unfinished import note_end, note_start
 from tunescope.training import TrainLog, TrainOptions, train
 from tunescope.tuning import trainable
 
@@ -46,6 +47,7 @@ def make_training(context: Context, arm: ArmConfig, seed: int, stage: Stage) -> 
         validation = _labelled(context.tokens(arm, classifier, "validation"))
     folder = context.arm_folder(arm, seed)
     write_json(folder / "parameters.json", {"matrices": trainable(classifier)})
+    note_start(context.run, stage, folder / "checkpoints")
     log = train(
         classifier,
         rows,
@@ -54,6 +56,7 @@ def make_training(context: Context, arm: ArmConfig, seed: int, stage: Stage) -> 
         _train_options(context, arm, seed, stage, classifier),
         context.progress,
     )
+    note_end(folder / "checkpoints")
     return _kept(log, context)
 
 

@@ -6,18 +6,28 @@ are evaluated on all splits and looked into, so the stages after the choice are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunescope.config import ArmConfig, LensConfig, StudyConfig
+from tunescope.lenses import LENSES
 from tunescope.runs import Decision, RunFolder, Stage
 from tunescope.study.context import GRIDS, ROWS, Context, is_prompted, stage_name
-from tunescope.study.inputs import base_inputs, data_digests, elsewhere_digests, planted_name, scratch_key
+from tunescope.study.inputs import (
+    base_inputs,
+    behaviour_inputs,
+    data_digests,
+    elsewhere_digests,
+    model_digest,
+    planted_name,
+    scratch_key,
+)
 
 # Raised by whoever changes what the code of a stage computes.
 VERSIONS = {
     "data": 3, "audit": 2, "scratch": 2, "summary": 2, "baselines": 2, "train": 2, "trial": 1, "grids": 1,
-    "evaluate": 2, "elsewhere": 1, "look": 3, "results": 1, "comparison": 1, "expect": 1, "report": 3,
+    "evaluate": 2, "elsewhere": 1, "look": 4, "across": 1, "behaviour": 1, "results": 2,
+    "comparison": 1, "expect": 1, "report": 3,
 }  # fmt: skip
 
 # Training fields that change no weight: changed alone, they train nothing again.
@@ -103,8 +113,18 @@ def _second(study: StudyConfig, arms: Sequence[ArmConfig]) -> Iterator[Stage]:
             stage = look_stage(study, arm, seed, lens)
             looks.append(stage.name)
             yield stage
+    if study.behaviour is not None:
+        own = [behaviour_stage(study, arm, seed) for arm, seed in runs if not is_prompted(arm)]
+        looks += [stage.name for stage in own]
+        yield from own
+    across = [
+        one for arm in arms for lens in study.lenses if (one := across_stage(study, arm, lens)) is not None
+    ]
+    looks += [stage.name for stage in across]
+    yield from across
     if looks:
         names = {"lenses": [lens.lens for lens in study.lenses]}
+        names |= {"behaviour": ["behaviour"]} if study.behaviour is not None else {}
         yield Stage("results", names, ("results", "findings.json"), tuple(looks), VERSIONS["results"])
         last.append("results")
     compare = {"compare": study.compare.model_dump(), "arms": [arm.name for arm in arms]}
@@ -117,11 +137,13 @@ def _second(study: StudyConfig, arms: Sequence[ArmConfig]) -> Iterator[Stage]:
         yield Stage("expect", rules, ("expect.json",), tuple(last), VERSIONS["expect"])
         last.append("expect")
     about = {"name": study.name, "question": study.question}
-    yield Stage("report", about, ("report.html",), tuple(last), VERSIONS["report"])
+    drawn = [f"{lens.lens}.html" for lens in study.lenses if looks and lens.lens in ("maps", "steps")]
+    pages = ("report.html", *drawn)
+    yield Stage("report", about, pages, tuple(last), VERSIONS["report"])
 
 
 def _data(study: StudyConfig) -> Stage:
-    data = study.data.model_dump(mode="json", exclude={"max_length", "window"})
+    data = study.data.model_dump(mode="json", exclude={"max_length", "window", "summary"})
     inputs = {"data": data, "files": data_digests(study.data.path)}
     planted = ("data/planted",) if planted_name(study) is not None else ()
     return Stage("data", inputs, (ROWS, f"{ROWS}.json", *planted), version=VERSIONS["data"])
@@ -244,9 +266,36 @@ def part_folder(arm: ArmConfig, seed: int, lens: str) -> str:
 def look_stage(study: StudyConfig, arm: ArmConfig, seed: int, lens: LensConfig) -> Stage:
     """Return the stage of one lens on one training."""
     part = part_folder(arm, seed, lens.lens)
-    inputs = {"lens": lens.lens, "options": lens.options, "base_head": arm.base_head}
+    inputs: dict[str, Any] = {"lens": lens.lens, "options": lens.options, "base_head": arm.base_head}
+    if isinstance(lens.options.get("models"), Mapping):  # models from elsewhere that the lens reads
+        inputs["models"] = {name: model_digest(str(path)) for name, path in lens.options["models"].items()}
     after = (*_bases(study, arm), stage_name("train", arm, seed), stage_name("evaluate", arm, seed))
     return Stage(stage_name("look", arm, seed, lens.lens), inputs, (part,), after, VERSIONS["look"])
+
+
+def across_folder(arm: ArmConfig, lens: str) -> str:
+    """Return where one lens's comparison of an arm's seeds lies, relative to the run folder."""
+    return f"looks/{arm.name}/across-seeds/{lens}"
+
+
+def across_stage(study: StudyConfig, arm: ArmConfig, lens: LensConfig) -> Stage | None:
+    """Return the stage that compares an arm's seeds through one lens, after all were looked at; None where none is."""
+    if is_prompted(arm) or len(study.seeds) < 2 or LENSES[lens.lens].across_seeds is None:
+        return None
+    before = tuple(look_stage(study, arm, seed, lens).name for seed in study.seeds)
+    trained = tuple(stage_name("train", arm, seed) for seed in study.seeds)
+    inputs = {"lens": lens.lens, "options": lens.options, "seeds": study.seeds}
+    outputs = (across_folder(arm, lens.lens),)
+    name = f"across-{arm.name}-{lens.lens}"
+    return Stage(name, inputs, outputs, (*before, *trained), VERSIONS["across"])
+
+
+def behaviour_stage(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
+    """Return the stage that tests the behaviour of one training."""
+    inputs = {**behaviour_inputs(study), "base_head": arm.base_head}
+    after = (*_bases(study, arm), stage_name("train", arm, seed), stage_name("evaluate", arm, seed))
+    part = (part_folder(arm, seed, "behaviour"),)
+    return Stage(stage_name("behaviour", arm, seed), inputs, part, after, VERSIONS["behaviour"])
 
 
 def of_training(run: RunFolder, arm: ArmConfig, seed: int) -> list[Stage]:

@@ -28,6 +28,7 @@ from tunescope.runs import RunFolder, Stage
 
 GRACE_SECONDS = 60.0  # for a checkpoint when everything is stopped
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def _start(task: Task, place: str | None, order: Order, progress: Progress) -> _
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, task, order), daemon=False)
-    with _environment({VISIBLE: place} if place is not None else {}):
+    given = {name: str(order.threads) for name in THREADS}  # read once, when the libraries are loaded
+    with _environment(given | ({VISIBLE: place} if place is not None else {})):
         process.start()
     there.close()
     progress.say(f"{task.title}: started{f' on CUDA device {place}' if place is not None else ''}")

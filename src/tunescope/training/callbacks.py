@@ -19,6 +19,7 @@ from tunescope.files import write_atomic
 from tunescope.progress import Progress, Task
 from tunescope.seeds import derive_seed
 
+STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}  # what ends a run cleanly, by signal
 KEPT = ("loss", *(f"eval_{name}" for name in VALIDATION_METRICS), "learning_rate", "grad_norm")
 
 
@@ -86,7 +87,7 @@ def event_of(entry: dict[str, Any]) -> dict[str, float] | None:
 
 
 class StopCleanly(TrainerCallback):
-    """Ends training after the step during which Ctrl-C came, with a checkpoint; a second Ctrl-C ends at once.
+    """Ends training after the step during which Ctrl-C or SIGTERM came, with a checkpoint; a second one ends at once.
 
     It also moves a save that falls on the last step of an epoch behind that epoch's evaluation, so that no
     checkpoint lies between the two: a training continued from there would miss the evaluation.
@@ -95,30 +96,32 @@ class StopCleanly(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.asked = False
+        self.by = "Ctrl-C"
         self._save_later = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C while the block runs; only the main thread may."""
+        """Take Ctrl-C and SIGTERM while the block runs; only the main thread may."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._on_signal)
+        before = {number: signal.signal(number, self._on_signal) for number in STOPS}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
-        self.progress.say("  Ctrl-C: finishing this step and saving; press it again to stop at once")
+        self.asked, self.by = True, STOPS[number]
+        self.progress.say(f"  {self.by}: finishing this step and saving; once more stops at once")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask for a checkpoint and the end, if Ctrl-C came."""
+        """Ask for a checkpoint and the end, if a signal to stop came."""
         ends_epoch = float(state.epoch).is_integer() or state.global_step >= state.max_steps
         if self.asked:
             control.should_training_stop = True

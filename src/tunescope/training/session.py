@@ -54,7 +54,7 @@ def train(
     Raises:
         ConfigError: A training field cannot be used.
         DataError: Rows without labels, or no rows.
-        Interrupted: Ctrl-C came; a checkpoint was saved.
+        Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
         MissingDependencyError: The library of a tracker is not installed.
         RunError: The loss is not a number, memory does not suffice for one row, the disk is full, or the device
             is not there.
