@@ -1,0 +1,106 @@
+"""How far the weights moved: matrices and heads by layers, ranks of the updates, intruder dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from tunescope.report.figures import cells, style
+from tunescope.report.figures.select import only, values
+from tunescope.report.text import finite, for_plotly, number, percent
+
+COLUMNS = ("arm", "model", "site", "layer", "head", "metric", "value")
+ORDER = ("query", "key", "value", "attn_projection", "mlp_projection")
+BY_HEAD = ("query", "key", "value", "attn_projection")
+Record = dict[str, Any]
+
+
+def limit(rows: pl.DataFrame) -> float:
+    """Return the greatest relative change of any matrix or head of a block: the end of the colour scale."""
+    moved = only(rows, metric="relative_frobenius").filter(pl.col("layer").is_not_null())
+    return finite(moved["value"].max()) or 1.0
+
+
+def matrix_panel(rows: pl.DataFrame, top: float) -> style.Panel | None:
+    """Return the relative change of each matrix, matrices down and layers across."""
+    own = only(rows, metric="relative_frobenius", head=None).filter(pl.col("layer").is_not_null())
+    if own.is_empty():
+        return None
+    names = values(own, "site")
+    others = [name for name in names if name not in (*ORDER, "block")]
+    parts = [*(name for name in ORDER if name in names), *others, "block"]
+    look = cells.Look(0, top, style.BLUES, 90 + 24 * len(parts))
+    return cells.layer_map("", own, ("site", parts, [for_plotly(name, 34) for name in parts]), look, _moved)
+
+
+def head_panels(rows: pl.DataFrame, top: float) -> tuple[style.Panel, ...]:
+    """Return the relative change of each head's slice, one map a matrix, heads down and layers across."""
+    panels = []
+    for part in BY_HEAD:
+        own = only(rows, metric="relative_frobenius", site=part).filter(pl.col("head").is_not_null())
+        if not own.is_empty():
+            look = cells.Look(0, top, style.BLUES, 250)
+            panels.append(cells.layer_map(part, own, cells.head_names(own), look, _moved))
+    return tuple(panels)
+
+
+def _moved(cell: Record) -> str:
+    return f"moved by {percent(cell['value'], 2)} of its norm"
+
+
+def rank_panels(rows: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
+    """Return stable and effective rank of every update over depth, with the control's in grey."""
+    panels = []
+    for metric, title in (("stable_rank", "stable rank"), ("effective_rank", "effective rank")):
+        own = only(rows, metric=metric).filter(pl.col("layer").is_not_null() & pl.col("value").is_not_null())
+        if own.is_empty():
+            continue
+        traces = [
+            _dots(own, "control", style.BASE_COLOUR, "update without structure"),
+            _dots(own, "value", colour, "update"),
+        ]
+        layout = style.layout(
+            230, xaxis=style.axis("layer", dtick=1, showgrid=False), yaxis=style.axis(title, type="log")
+        )
+        panels.append(style.Panel(title, {"data": traces, "layout": layout}, 230))
+    return tuple(panels)
+
+
+def _dots(rows: pl.DataFrame, column: str, colour: str, name: str) -> Record:
+    return {
+        "type": "scatter", "mode": "markers", "name": name, "x": rows["layer"].to_list(),
+        "y": rows[column].to_list(), "marker": {"color": colour, "size": 6, "opacity": 0.8}, "hoverinfo": "text",
+        "text": [
+            f"{for_plotly(row['site'], 34)}, layer {row['layer']}<br>{name}: {number(row[column], 2)}"
+            for row in rows.iter_rows(named=True)
+        ],
+    }  # fmt: skip
+
+
+def intruder_panel(rows: pl.DataFrame, colour: str) -> style.Panel | None:
+    """Return how many leading singular vectors are like none before, over the threshold, summed over matrices."""
+    own = only(rows, metric="intruder_dimensions")
+    if own.is_empty():
+        return None
+    total = own.group_by("threshold").agg(pl.col("value", "control").sum(), pl.len().alias("matrices"))
+    total = total.sort("threshold")
+    traces = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": name, "x": total["threshold"].to_list(),
+            "y": total[column].to_list(), "line": {"color": ink, "width": 2}, "hoverinfo": "text",
+            "text": [
+                f"cosine below {row['threshold']:g}: {row[column]:.0f} vectors in {row['matrices']} matrices ({name})"
+                for row in total.iter_rows(named=True)
+            ],
+        }
+        for name, column, ink in (
+            ("update without structure", "control", style.BASE_COLOUR), ("tuned", "value", colour),
+        )
+    ]  # fmt: skip
+    layout = style.layout(
+        230,
+        xaxis=style.axis("threshold (cosine)"),
+        yaxis=style.axis("intruder dimensions", rangemode="tozero"),
+    )
+    return style.Panel("intruder dimensions", {"data": traces, "layout": layout}, 230)

@@ -1,0 +1,63 @@
+"""The section on weights: which matrices and heads tuning moved, in how many directions."""
+
+from __future__ import annotations
+
+from tunescope.report.evidence import Drawing, Group, lens_sections
+from tunescope.report.figures import style, weights
+from tunescope.report.read import RunFolder
+from tunescope.report.text import percent
+
+HOW_SIZE = (
+    "A dark cell moved far from where it started, measured by its own size. It does not say that the change matters "
+    "for the task: read it beside ablation and grafting."
+)
+HOW_RANK = (
+    "Coloured dots far below the grey ones are updates that go in few directions. A LoRA update of rank r has no more "
+    "than r; full tuning's are usually spread, but less than noise of the same size."
+)
+HOW_INTRUDERS = (
+    "Leading directions of the tuned matrix that no direction of the base resembles. LoRA makes them sooner than full "
+    "tuning; grey is what noise of the same size makes."
+)
+
+
+def groups(run: RunFolder) -> list[Group]:
+    """Return maps of matrices and heads, ranks and intruder dimensions, one group per arm and seed."""
+    return lens_sections(run, "weights", weights.COLUMNS, _figures)
+
+
+def _figures(one: Drawing) -> list[style.Figure]:
+    top = weights.limit(one.rows)
+    matrices = weights.matrix_panel(one.rows, top)
+    if matrices is None:
+        return []
+    scale = style.Scale("blues", "0 %", percent(top / 2), f"{percent(top)} of its norm")
+    caption = "Norm of the change over the norm of the base's weights, per matrix. Exact: no rows are drawn."
+    figures = [style.Figure(f"weights-{one.number}", "Matrices", (matrices,), caption, HOW_SIZE, scale)]
+    heads = weights.head_panels(one.rows, top)
+    if heads:
+        caption = (
+            "The same for each head's own rows of query, key and value, and columns of the output projection."
+        )
+        figures.append(style.Figure(f"weight-heads-{one.number}", "Heads", heads, caption, "", scale))
+    ranks = weights.rank_panels(one.rows, one.colour)
+    if ranks:
+        caption = (
+            "Over how many directions each matrix's update is spread. Grey: an update of the same norm with "
+            "independent Gaussian entries."
+        )
+        figures.append(
+            style.Figure(f"weight-ranks-{one.number}", "Ranks of the updates", ranks, caption, HOW_RANK)
+        )
+    intruders = weights.intruder_panel(one.rows, one.colour)
+    if intruders:
+        caption = (
+            "Of each matrix's leading singular vectors after tuning, those whose best cosine with any before lies "
+            "below the threshold (Shuttleworth et al. 2024), summed over matrices."
+        )
+        figures.append(
+            style.Figure(
+                f"intruders-{one.number}", "Intruder dimensions", (intruders,), caption, HOW_INTRUDERS
+            )
+        )
+    return figures

@@ -1,0 +1,9 @@
+"""Looking inside a model while it is trained, in anyone's own script that uses transformers' Trainer."""
+
+from __future__ import annotations
+
+from tunescope.watch.callback import TunescopeCallback
+from tunescope.watch.records import Watched, load_watched
+from tunescope.watch.schedule import Schedule
+
+__all__ = ["Schedule", "TunescopeCallback", "Watched", "load_watched"]
