@@ -88,9 +88,14 @@ def ablation_records(
             axes = {
                 "arm": arm, "seed": seed, "model": model, "edit": edit, "site": part[0], "layer": part[1],
                 "head": part[2], "metric": metric, "control": control, "class": label,
+                "component": component_name(*part), "scope": "one", "step": None, "order": None,
             }  # fmt: skip
             records.append(axes | effect(rng, axes, scale))
     return records
+
+
+def component_name(site: str, layer: int, head: int | None) -> str:
+    return f"L{layer}H{head}" if head is not None else f"L{layer}.{site.removesuffix('_out')}"
 
 
 def effect(rng: np.random.Generator, axes: dict[str, Any], scale: float) -> dict[str, Any]:

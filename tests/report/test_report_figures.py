@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from report_results import HEADS, LAYERS, ablation_records, cka_records
 
-from tunescope.report.figures import ablation, depth, similarity, style, training
+from tunescope.report.figures import ablation, depth, lanes, similarity, style, training
 from tunescope.report.figures.select import only
 from tunescope.stats.results import result_table
 
@@ -28,18 +28,18 @@ def ablation_table():
 
 def every_figure(cka_table, ablation_table):
     arm_cka, arm = only(cka_table, arm="full"), only(ablation_table, arm="full")
-    lanes = [
-        depth.cka_lane(cka_table, ARMS),
-        depth.sublayer_lane(ablation_table, ARMS, "attn_out", "attention", "zero"),
-        depth.sublayer_lane(ablation_table, ARMS, "mlp_out", "MLP", "zero"),
-        depth.head_lane(ablation_table, ARMS, "zero"),
+    made = [
+        lanes.cka_lane(cka_table, ARMS),
+        lanes.sublayer_lane(ablation_table, ARMS, "attn_out", "attention", "zero"),
+        lanes.sublayer_lane(ablation_table, ARMS, "mlp_out", "MLP", "zero"),
+        lanes.head_lane(ablation_table, ARMS, "zero"),
     ]
     return {
         "cka": similarity.cka_panels(arm_cka),
         "heads": ablation.head_panels(arm, "margin_change"),
         "bars": ablation.sublayer_panels(arm, "margin_change", "#0072b2"),
         "classes": ablation.class_panels(arm, LABELS, "zero"),
-        "depth": depth.depth_strip([lane for lane in lanes if lane]),
+        "depth": depth.depth_strip([lane for lane in made if lane]),
     }
 
 
@@ -105,7 +105,7 @@ def test_an_undefined_value_is_a_gap_and_says_why(cka_table):
 
 
 def test_the_strip_picks_the_strongest_head_of_tuned_and_shows_the_base_of_the_same_head(ablation_table):
-    lane = depth.head_lane(ablation_table, ("full",), "zero")
+    lane = lanes.head_lane(ablation_table, ("full",), "zero")
     base, tuned = lane.lines
     assert (base.base, tuned.base) == (True, False)
     assert tuned.notes[4] == base.notes[4] == "L4H3"
@@ -118,7 +118,7 @@ def test_the_strip_picks_the_strongest_head_of_tuned_and_shows_the_base_of_the_s
 
 
 def test_a_base_that_all_arms_share_is_drawn_once_in_grey(ablation_table):
-    lane = depth.sublayer_lane(ablation_table, ARMS, "attn_out", "attention", "zero")
+    lane = lanes.sublayer_lane(ablation_table, ARMS, "attn_out", "attention", "zero")
     assert [(line.name, line.base) for line in lane.lines] == [
         ("base", True),
         ("full", False),
@@ -128,14 +128,14 @@ def test_a_base_that_all_arms_share_is_drawn_once_in_grey(ablation_table):
     moved = ablation_table.with_columns(
         value=pl.when((pl.col("arm") == "full") & (pl.col("model") == "base")).then(-9.0).otherwise("value")
     )
-    lane = depth.sublayer_lane(moved, ARMS, "attn_out", "attention", "zero")
+    lane = lanes.sublayer_lane(moved, ARMS, "attn_out", "attention", "zero")
     assert [line.name for line in lane.lines if line.base] == ["base of full", "base of head-only"]
 
 
 def test_several_seeds_become_a_mean_and_their_span():
     table = result_table(cka_records(np.random.default_rng(0), ("full",), (0, 1, 2)))
     table = table.with_columns(value=pl.col("value") - 0.01 * pl.col("seed"))
-    point = depth.cka_lane(table, ("full",)).lines[0].points[3]
+    point = lanes.cka_lane(table, ("full",)).lines[0].points[3]
     same = only(table, model="base_tuned", layer=3, layer_other=3)
     assert point.value == pytest.approx(same["value"].mean())
     assert (point.low, point.high) == (same["low"].min(), same["high"].max())
@@ -205,6 +205,6 @@ def test_where_one_models_norm_stands_at_anothers_block_the_axis_names_both():
             ("deep", [("resid_post", 0), ("resid_post", 1), ("final_norm_out", 2)]),
         )
     )  # fmt: skip
-    lane = depth.cka_lane(result_table([*shallow, *deep]), ["shallow", "deep"])
+    lane = lanes.cka_lane(result_table([*shallow, *deep]), ["shallow", "deep"])
     assert lane is not None
     assert lane.names == {1: "1, norm", 2: "norm"}

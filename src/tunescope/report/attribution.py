@@ -98,14 +98,16 @@ def direct_groups(run: RunFolder) -> list[Group]:
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         figures = []
         panels, limit = attribution.direct_panels(rows)
+        unit = "class" if values(rows, "class") else "token"  # language models have no classes
         if panels:
             caption = (
-                f"Mean share in the true class's logit over the mean of the others, on {on}, all maps on one scale. "
+                f"Mean share in the true {unit}'s logit over the mean of the others, on {on}, all maps on one scale. "
                 f"Hover: 95 % interval, p, q, n, and a random vector of equal norm. {_rest(rows)}"
             )
             title = "Who writes the answer"
             key = f"direct-{len(groups)}"
-            figures.append(style.Figure(key, title, panels, caption, HOW_DIRECT, _scale(limit)))
+            how = HOW_DIRECT.replace("class", unit)
+            figures.append(style.Figure(key, title, panels, caption, how, _scale(limit, unit)))
         classes = [name for name in run.labels or values(rows, "class") if name in values(rows, "class")]
         panels, limit = attribution.direct_panels(rows, classes[: attribution.SHOWN_CLASSES], ("tuned",))
         if panels:
@@ -129,9 +131,9 @@ def _rest(rows: pl.DataFrame) -> str:
     return f"{', '.join(said)} (tuned)." if said else ""
 
 
-def _scale(limit: float) -> style.Scale:
+def _scale(limit: float, unit: str = "class") -> style.Scale:
     return style.Scale(
-        "diverging", f"{signed(-limit)} (against)", "0", f"{signed(limit)} (towards the true class)"
+        "diverging", f"{signed(-limit)} (against)", "0", f"{signed(limit)} (towards the true {unit})"
     )
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.report.figures import ablation, depth, geometry, probes, similarity, style, training
+from tunescope.report.figures import geometry, probes, similarity, style, training
 from tunescope.report.figures.select import only, seeds, values
 from tunescope.report.read import LensResult, RunFolder, require
-from tunescope.report.text import listed, plural, signed
-from tunescope.report.trust import base_heads, rows_said
+from tunescope.report.stacks import by_stack
+from tunescope.report.text import plural
+from tunescope.report.trust import rows_said
 
-PARTS_SET = {"zero": "set to zero", "mean": "set to their mean"}
 CKA_SCALE = style.Scale("cividis", "0 (nothing in common)", "0.5", "1 (same geometry)")
 SHARE_SCALE = style.Scale("blues", "0 % of the true class", "50 %", "100 %")
 HOW_CKA = (
@@ -26,6 +26,7 @@ VARIANTS_CAPTION = (
     "CKA of base against tuned at the same site: as it is, with every dimension divided by its standard deviation, and "
     "without each site's dimensions of greatest variance. Grey: rows shuffled."
 )
+BAND_CAPTION = " Grey band: tuned models of two seeds of this arm, from end to end of their intervals."
 HOW_VARIANTS = "Where only the first panel is high, a few loud dimensions make the models look alike."
 BOW_TIE_CAPTION = (
     "Mean CKA of layers within the first and within the second half of the depth, minus that between the halves. Grey: "
@@ -34,11 +35,6 @@ BOW_TIE_CAPTION = (
 HOW_BOW_TIE = (
     "A map that fades with distance has a bow-tie without any halves, so read the pairs at equal distance, and the "
     "change, not the size. Where standardising takes it away, a few loud dimensions made it."
-)
-HOW_HEADS = (
-    "Red: without this head the true class loses margin, so the head helps; blue: without it the model "
-    "does better. A dot marks q ≤ 0.05 after correction over all heads. Compare tuned with base: what is "
-    "red only in tuned was recruited by tuning."
 )
 
 
@@ -51,64 +47,10 @@ class Group:
     figures: tuple[style.Figure, ...]
 
 
-def depth_figure(run: RunFolder) -> style.Figure | None:
-    """Return the depth strip, or None where the run holds neither CKA nor ablation."""
-    arms = run.arm_names
-    lanes: list[depth.Lane | None] = []
-    said = []
-    if "cka" in run.results:
-        table = checked(run.results["cka"], similarity.COLUMNS)
-        lanes.append(depth.cka_lane(table, arms))
-        said.append(f"CKA on {rows_said(run.results['cka']) or 'rows not recorded'}")
-    if "ablation" in run.results:
-        table = checked(run.results["ablation"], ablation.COLUMNS)
-        edit = strip_edit(table)
-        lanes += [
-            depth.sublayer_lane(table, arms, "attn_out", "attention", edit),
-            depth.sublayer_lane(table, arms, "mlp_out", "MLP", edit),
-            depth.head_lane(table, arms, edit),
-        ]
-        rows = rows_said(run.results["ablation"]) or "rows not recorded"
-        said.append(f"parts {PARTS_SET.get(edit, edit)} on {rows}")
-    kept = [lane for lane in lanes if lane is not None]
-    if not kept:
-        return None
-    caption = (
-        f"{_sentence('; '.join(said))} Solid: tuned, with 95 % interval{_seed_words(run)}. Dotted with open "
-        "marks: base. Grey band: control (rows shuffled for CKA; a random direction of equal norm for "
-        "ablation). The strongest head is picked on the rows it is shown on, so its size is flattering."
-    )
-    return style.Figure("depth", "Layer by layer", (depth.depth_strip(kept),), caption)
-
-
-def inside_sentence(run: RunFolder) -> list[tuple[str, bool]]:
-    """Return where tuning changed the representation most, as pieces of a sentence; empty without CKA."""
-    result = run.results.get("cka")
-    lane = None if result is None else depth.cka_lane(checked(result, similarity.COLUMNS), run.arm_names)
-    pieces: list[tuple[str, bool]] = []
-    for line in lane.lines[:3] if lane else ():
-        layer, point = min(line.points.items(), key=lambda item: item[1].value or 0.0)
-        place = lane.names.get(layer, f"L{layer}") if lane else ""
-        pieces += [
-            (", " if pieces else "Inside, ", False),
-            (f"{line.name} is least like its base at {place}, CKA ", False),
-        ]
-        pieces.append((str(point), True))
-    return [*pieces, (".", False)] if pieces else []
-
-
 def strip_edit(table: pl.DataFrame) -> str:
     """Return the edit that the strip shows: ``mean`` where it was run, for it stays nearer to real states."""
     edits = values(table, "edit")
     return "mean" if "mean" in edits or not edits else str(edits[0])
-
-
-def _seed_words(run: RunFolder) -> str:
-    return "" if len(run.seeds) < 2 else f" from the lowest to the highest of {len(run.seeds)} seeds"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def checked(result: LensResult, wanted: tuple[str, ...]) -> pl.DataFrame:
@@ -154,94 +96,28 @@ def confusion_figure(run: RunFolder) -> style.Figure | None:
 
 def cka_groups(run: RunFolder) -> list[Group]:
     """Return the CKA maps, one group per arm and seed."""
-    result = run.results.get("cka")
-    if result is None:
+    return lens_sections(run, "cka", similarity.COLUMNS, _cka_figures)
+
+
+def _cka_figures(one: Drawing) -> list[style.Figure]:
+    panels = similarity.cka_panels(one.rows)
+    if not panels:
         return []
-    table = checked(result, similarity.COLUMNS)
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        panels = similarity.cka_panels(rows)
-        if panels:
-            caption = (
-                f"Linear CKA of {arm}{_of_seed(seed, table)} on {rows_said(result) or 'rows not recorded'}. "
-                "The hover gives each cell's 95 % interval, its n, and the control: the same pair with "
-                "rows shuffled."
-            )
-            figures = [style.Figure(f"cka-{len(groups)}", "", panels, caption, HOW_CKA, CKA_SCALE)]
-            variants = geometry.variant_panels(rows, style.arm_colour(run.arm_names, arm))
-            if variants:
-                title = "The same with dimensions made equal"
-                key = f"cka-variants-{len(groups)}"
-                figures.append(style.Figure(key, title, variants, VARIANTS_CAPTION, HOW_VARIANTS))
-            ties = probes.bow_tie_panels(rows, style.arm_colour(run.arm_names, arm))
-            if ties:
-                key = f"bow-tie-{len(groups)}"
-                figures.append(style.Figure(key, "Bow-tie", ties, BOW_TIE_CAPTION, HOW_BOW_TIE))
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
-    return groups
-
-
-def ablation_groups(run: RunFolder) -> list[Group]:
-    """Return sublayer bars, head maps and classes per layer, one group per arm and seed."""
-    result = run.results.get("ablation")
-    if result is None:
-        return []
-    table = checked(result, ablation.COLUMNS)
-    groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        figures = _ablation_figures(run, result, rows, arm, f"{len(groups)}")
-        if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
-    return groups
-
-
-def _ablation_figures(
-    run: RunFolder, result: LensResult, rows: pl.DataFrame, arm: str, key: str
-) -> list[style.Figure]:
-    on = rows_said(result) or "rows not recorded"
-    colour = style.arm_colour(run.arm_names, arm)
-    heads = base_heads(rows)
-    base = f"Base logits come from its {listed(heads)} head. " if heads else ""
-    figures = []
-    for metric in values(rows, "metric"):
-        name = ablation.METRIC_NAMES.get(metric, str(metric))
-        folded = metric != "margin_change"
-        bars = ablation.sublayer_panels(rows, metric, colour)
-        if bars:
-            caption = (
-                f"{_sentence(name)} Mean over {on}; whiskers are 95 % intervals over rows, diamonds the "
-                f"control, a random direction of equal norm. Grey: base; coloured: tuned. {base}"
-            )
-            title = f"Sublayers: {name}"
-            figures.append(style.Figure(f"sublayers-{key}-{metric}", title, bars, caption, folded=folded))
-        panels, limit = ablation.head_panels(rows, metric)
-        if panels:
-            scale = _effect_scale(limit)
-            caption = (
-                f"{_sentence(name)} Mean over {on}, all maps on one scale. {base}Hover: 95 % interval, p, "
-                "q, n and control (a random direction of equal norm)."
-            )
-            title = f"Heads: {name}"
-            figures.append(
-                style.Figure(f"heads-{key}-{metric}", title, panels, caption, HOW_HEADS, scale, folded=folded)
-            )
-    edit = strip_edit(rows)
-    panels, limit = ablation.class_panels(rows, run.labels, edit)
-    if panels:
-        caption = (
-            f"Change of the logit margin of the true class, rows of each class apart, on {on}. Hover: 95 % "
-            "interval, p, q and n. Control: the random directions in the bars above, over all classes."
-        )
-        how = "A column that is red at one layer only is a class that needs that layer."
-        scale = _effect_scale(limit)
-        figures.append(style.Figure(f"classes-{key}", "Classes by layers", panels, caption, how, scale))
-    return figures
-
-
-def _effect_scale(limit: float) -> style.Scale:
-    return style.Scale(
-        "diverging", f"{signed(-limit, 2)} (taking it out hurts)", "0", f"{signed(limit, 2)} (helps)"
+    caption = (
+        f"Linear CKA of {one.title} on {one.on}. The hover gives each cell's 95 % interval, "
+        "its n, and the control: the same pair with rows shuffled."
     )
+    figures = [style.Figure(f"cka-{one.number}", "", panels, caption, HOW_CKA, CKA_SCALE)]
+    band = only(one.table, arm=one.arm, model="tuned_seeds")
+    variants = geometry.variant_panels(one.rows, one.colour, band)
+    if variants:
+        said = VARIANTS_CAPTION + (BAND_CAPTION if band.height else "")
+        title = "The same with dimensions made equal"
+        figures.append(style.Figure(f"cka-variants-{one.number}", title, variants, said, HOW_VARIANTS))
+    ties = probes.bow_tie_panels(one.rows, one.colour)
+    if ties:
+        figures.append(style.Figure(f"bow-tie-{one.number}", "Bow-tie", ties, BOW_TIE_CAPTION, HOW_BOW_TIE))
+    return figures
 
 
 def arm_seeds(table: pl.DataFrame, arms: Sequence[str]) -> list[tuple[str, int, pl.DataFrame, bool]]:
@@ -257,12 +133,25 @@ def arm_seeds(table: pl.DataFrame, arms: Sequence[str]) -> list[tuple[str, int, 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a section draws one training from: its rows, its colour, its number on the page, and the rows looked at."""
+    """What a section draws one training from.
+
+    Attributes:
+        rows: The rows of this arm and seed.
+        colour: The arm's.
+        number: The section's number on the page.
+        on: The rows looked at, in words.
+        arm: The arm.
+        title: The arm, with its seed where there are several.
+        table: The whole table of the lens.
+    """
 
     rows: pl.DataFrame
     colour: str
     number: int
     on: str
+    arm: str
+    title: str
+    table: pl.DataFrame
 
 
 def lens_sections(
@@ -276,9 +165,13 @@ def lens_sections(
     on = rows_said(result) or "rows not recorded"
     groups: list[Group] = []
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
-        figures = draw(Drawing(rows, style.arm_colour(run.arm_names, arm), len(groups), on))
-        if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+        for stack, part in by_stack(rows):
+            title = group_title(arm, seed, table) + ("" if stack is None else f", {stack}")
+            figures = draw(
+                Drawing(part, style.arm_colour(run.arm_names, arm), len(groups), on, arm, title, table)
+            )
+            if figures:
+                groups.append(Group(title, main, tuple(figures)))
     return groups
 
 

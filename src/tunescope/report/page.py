@@ -16,9 +16,12 @@ from markupsafe import Markup
 from tunescope import __version__
 from tunescope.files import write_atomic
 from tunescope.report import (
+    ablation,
     arms,
     attribution,
     audit,
+    behaviour,
+    claims,
     comparison,
     costs,
     elsewhere,
@@ -26,13 +29,16 @@ from tunescope.report import (
     expectations,
     geometry,
     grids,
+    interventions,
     limits,
     map_file,
     maps,
     prior,
     prompts,
     quality,
+    sections,
     slices,
+    strip,
     tables,
     text,
     trust,
@@ -59,9 +65,10 @@ def write_report(folder: Path) -> Path:
     """
     path, run = Path(folder) / REPORT_NAME, read_run(Path(folder))
     write_atomic(path, render(run).encode("utf-8", errors="replace"))
-    beside = map_file.render_maps(run, _environment(), _source, content_policy)
-    if beside is not None:
-        write_atomic(Path(folder) / map_file.FILE_NAME, beside.encode("utf-8", errors="replace"))
+    for lens, name in map_file.FILES.items():
+        beside = map_file.render_maps(run, _environment(), _source, content_policy, lens)
+        if beside is not None:
+            write_atomic(Path(folder) / name, beside.encode("utf-8", errors="replace"))
     return path
 
 
@@ -111,10 +118,10 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "scores": found,
         "answer": quality.answer(run, found)
         if found
-        else [*quality.NO_ACCURACY, *evidence.inside_sentence(run)],
+        else [*quality.without_accuracy(run), *strip.inside_sentence(run)],
         "findings": trust.findings(run),
         "tested": tables.tested(run),
-        "depth": evidence.depth_figure(run),
+        "depth": strip.depth_figure(run),
         "trust": trust.trust_bar(run),
         "arms": shown,
         "trade_off": arms.trade_off_figure(run, shown),
@@ -129,13 +136,14 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "grids": grids.grids(run),
         "prompts": prompts.prompts(run),
         "expectations": expectations.expectations(run),
+        "claims": claims.claims(run),
         "elsewhere": elsewhere.elsewhere(run),
         "metric_tables": quality.metric_tables(run),
         "data": tables.data(run),
         "training": evidence.training_figure(run),
         "confusion": evidence.confusion_figure(run),
         "cka": evidence.cka_groups(run),
-        "ablation": evidence.ablation_groups(run),
+        "ablation": ablation.ablation_groups(run),
         "similarity": geometry.similarity_groups(run),
         "probes": geometry.probe_groups(run),
         "spread": geometry.spread_groups(run),
@@ -143,7 +151,12 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "logit_lens": attribution.lens_groups(run),
         "direct": attribution.direct_groups(run),
         "words": attribution.word_groups(run),
+        "patching": interventions.patch_groups(run),
+        "patching_cross": interventions.cross_groups(run),
+        "grafting": interventions.graft_groups(run),
         "maps": maps.map_groups(run),
+        "behaviour": behaviour.behaviour(run),
+        "sections": sections.sections(run),
         "planted": tables.planted(run),
         "examples": tables.examples(run),
         "lenses": tables.other_lenses(run),

@@ -103,6 +103,20 @@ NO_ACCURACY: tuple[Piece, ...] = (
 )
 
 
+def without_accuracy(run: RunFolder) -> list[Piece]:
+    """Return what stands first on a page without accuracy: the loss of language models, or that there is none."""
+    pieces: list[Piece] = []
+    for arm in run.arm_names[:SHOWN_ARMS]:
+        for trained in run.of(arm)[:1]:
+            own, base = (
+                record_of(trained.metrics, run.split, name) for name in ("loss_per_token", "loss_per_token_of_base")
+            )
+            if finite(own.get("value")) is not None:
+                pieces += [(f"{arm} has a loss of ", False), (str(pooled([own])), True)]
+                pieces.append((f" nats per token, its base {pooled([base])}. ", False))
+    return pieces or list(NO_ACCURACY)
+
+
 def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     """Return the one sentence that answers the study's question with numbers, in (text, bold) pieces.
 

@@ -17,7 +17,8 @@ from tunescope.report.trust import flat, rows_said, said
 
 KNOWN_LENSES = (
     "cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps",
-    "logit_lens", "attribution_direct", "words",
+    "logit_lens", "attribution_direct", "words", "patching", "patching_cross", "grafting", "behaviour", "weights",
+    "attention", "watch", "other_models", "claims", "steps",
 )  # fmt: skip
 SHOWN_ROWS = 200
 SHOWN_EXAMPLES = 6

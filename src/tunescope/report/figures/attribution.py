@@ -29,7 +29,8 @@ DIRECT_COLUMNS = (
 WORD_COLUMNS = ("arm", "model", "class", "metric", "value", "low", "high", "q", "word", "by", "control")
 MEASURES = {
     "accuracy": "accuracy", "margin": "margin of the true class",
-    "probability_of_final": "probability of the final answer",
+    "probability_of_final": "probability of the final answer", "log_likelihood": "log-probability of the true token",
+    "kl_to_final": "divergence from the final answer (nats)",
 }  # fmt: skip
 MODEL_NAMES = {"tuned": "tuned", "base": "base", "tuned_minus_base": "tuned minus base"}
 SIGNIFICANT = 0.05

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
 from tunescope.report.figures import style
-from tunescope.report.figures.ablation import effects
-from tunescope.report.figures.select import first_seed, layer_name, only, pooled, values
-from tunescope.report.figures.similarity import STREAM_SITES, place_name
+from tunescope.report.figures.select import layer_name
 from tunescope.report.text import Estimate, for_plotly, interval, signed
 
-LANE_HEIGHT = 108
+LANE_HEIGHT, LEAST_HEIGHT = 108, 74
+STRIP_HEIGHT = 520  # what a first screen has room for
 TITLE_HEIGHT = 21
 
 
@@ -38,7 +35,7 @@ class Lane:
         short: The same for the hover.
         lines: A line per arm, and per base.
         control: The range of the control per layer.
-        similarity: Whether values are similarities (0 to 1), not effects around zero.
+        similarity: Whether values are similarities or shares (0 to 1), not effects around zero.
         names: Places on the axis that are not a block: the embeddings, the final norm.
         seeds: The range of tuned models of two seeds per layer, over the arms; drawn like the control.
     """
@@ -52,145 +49,13 @@ class Lane:
     seeds: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
-def cka_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
-    """Return the lane of CKA between base and tuned at the same layer of the residual stream."""
-    lines: list[Line] = []
-    control: dict[int, tuple[float, float]] = {}
-    across = _same_place(only(table, metric="cka", model="base_tuned"))
-    for arm in arms:
-        rows = only(across, arm=arm)
-        points = _by_layer(rows)
-        if points:
-            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}))
-        if "control" in rows.columns:
-            for layer, value in rows.select("layer", "control").drop_nulls().iter_rows():
-                low, high = control.get(layer, (value, value))
-                control[layer] = (min(low, value), max(high, value))
-    ends = across.filter(pl.col("site") != "resid_post")
-    # Arms of different depth share the axis: where one model's norm stands at another's block, both are named.
-    blocks = set(values(only(across, site="resid_post"), "layer"))
-    names = {
-        layer: f"{layer}, {place_name((site, layer))}" if layer in blocks else place_name((site, layer))
-        for layer, site in ends.select("layer", "site").unique().iter_rows()
-    }
-    seeds = {
-        layer: (min(point.low or point.value or 0.0, point.value or 0.0), point.high or point.value or 0.0)
-        for layer, point in _by_layer(_same_place(only(table, metric="cka", model="tuned_seeds"))).items()
-    }
-    title = "CKA, base against tuned"
-    return Lane(title, "CKA", tuple(lines), control, True, names, seeds) if lines else None
-
-
-def _same_place(table: pl.DataFrame) -> pl.DataFrame:
-    return table.filter(
-        (pl.col("layer") == pl.col("layer_other"))
-        & (pl.col("site") == pl.col("site_other"))
-        & pl.col("site").is_in(STREAM_SITES)
-    )
-
-
-def sublayer_lane(table: pl.DataFrame, arms: Sequence[str], site: str, part: str, edit: str) -> Lane | None:
-    """Return the lane of what taking out one kind of sublayer does to the margin."""
-
-    def points(arm: str, model: str, control: str) -> tuple[dict[int, Estimate], dict[int, str]]:
-        rows = effects(only(table, arm=arm), site=site, edit=edit, model=model, control=control)
-        return _by_layer(rows), {}
-
-    return _effect_lane(part, arms, points)
-
-
-def head_lane(table: pl.DataFrame, arms: Sequence[str], edit: str) -> Lane | None:
-    """Return the lane of the head with the largest effect in each layer of the tuned model.
-
-    The base is shown for the same head, not for its own strongest, so that the two can be compared.
-    """
-
-    def points(arm: str, model: str, control: str) -> tuple[dict[int, Estimate], dict[int, str]]:
-        own = first_seed(only(table, arm=arm))
-        chosen = _strongest(effects(own, site="head_out", edit=edit, model="tuned", control="none"))
-        rows = effects(own, site="head_out", edit=edit, model=model, control=control)
-        found = {
-            layer: pooled(only(rows, layer=layer, head=head).to_dicts())
-            for layer, head in sorted(chosen.items())
-        }
-        return (
-            {layer: point for layer, point in found.items() if point.known},
-            {layer: f"L{layer}H{head}" for layer, head in chosen.items()},
-        )
-
-    return _effect_lane("strongest head", arms, points)
-
-
-def graft_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
-    """Return the lane of the accuracy that tuned weights up to each block give the base, of tuning's gain."""
-    lines: list[Line] = []
-    control: dict[int, tuple[float, float]] = {}
-    curve = only(table, scope="up_to_here", metric="recovered_accuracy", site="block")
-    for arm in arms:
-        points = _by_layer(only(curve, arm=arm, control="none"))
-        if points:
-            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}))
-        for layer, point in _by_layer(only(curve, arm=arm, control="random")).items():
-            bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
-            low, high = control.get(layer, (bounds[0], bounds[0]))
-            control[layer] = (min(low, *bounds), max(high, *bounds))
-    title = "accuracy recovered by grafting up to here, share of the gain"
-    return Lane(title, "grafted up to here", tuple(lines), control) if lines else None
-
-
-PointsOf = Callable[[str, str, str], tuple[dict[int, Estimate], dict[int, str]]]
-
-
-def _effect_lane(part: str, arms: Sequence[str], points: PointsOf) -> Lane | None:
-    title, short = f"{part} taken out, margin change", part
-    lines: list[Line] = []
-    bases: list[dict[int, Estimate]] = []
-    control: dict[int, tuple[float, float]] = {}
-    for arm in arms:
-        base, notes = points(arm, "base", "none")
-        # Arms that start from one base share its numbers: drawn once, in grey, or once per arm in its colour.
-        if base and base not in bases:
-            bases.append(base)
-            lines.append(Line(f"base of {arm}", style.arm_colour(arms, arm), base, notes, base=True))
-        tuned, notes = points(arm, "tuned", "none")
-        if tuned:
-            lines.append(Line(arm, style.arm_colour(arms, arm), tuned, notes))
-        for layer, point in points(arm, "tuned", "random")[0].items():
-            bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
-            low, high = control.get(layer, (bounds[0], bounds[0]))
-            control[layer] = (min(low, *bounds), max(high, *bounds))
-    if len(bases) == 1:
-        lines = [_plain_base(line) if line.base else line for line in lines]
-    return (
-        Lane(title, short, tuple(sorted(lines, key=lambda line: not line.base)), control) if lines else None
-    )
-
-
-def _plain_base(line: Line) -> Line:
-    return Line("base", style.BASE_COLOUR, line.points, line.notes, base=True)
-
-
-def _strongest(rows: pl.DataFrame) -> dict[int, int]:
-    chosen: dict[int, tuple[float, int]] = {}
-    for layer, head, value in (
-        rows.select("layer", "head", "value").drop_nulls().sort("layer", "head").iter_rows()
-    ):
-        if layer not in chosen or abs(value) > chosen[layer][0]:
-            chosen[layer] = (abs(value), head)
-    return {layer: head for layer, (_, head) in chosen.items()}
-
-
-def _by_layer(rows: pl.DataFrame) -> dict[int, Estimate]:
-    found = {int(layer): pooled(only(rows, layer=layer).to_dicts()) for layer in values(rows, "layer")}
-    return {layer: point for layer, point in found.items() if point.known}
-
-
 def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
     """Return the strip: lanes from top to bottom over one axis of layers, one hover answering in all."""
     layers = sorted({layer for lane in lanes for line in lane.lines for layer in line.points})
     names = {layer: name for lane in lanes for layer, name in lane.names.items()}
     share = 1 / len(lanes)
-    height = LANE_HEIGHT * len(lanes) + 46
+    lane_height = max(LEAST_HEIGHT, min(LANE_HEIGHT, STRIP_HEIGHT // len(lanes)))
+    height = lane_height * len(lanes) + 46
     data: list[dict[str, Any]] = []
     axes: dict[str, Any] = {}
     notes: list[dict[str, Any]] = []
