@@ -358,4 +358,4 @@ def test_a_sweep_that_does_not_fit_is_refused_with_its_plan(model):
         LensError, match=r"sweep of 15 changes on 16 rows would hold .* more than memory_gb: 1e-06"
     ) as caught:
         ablation.run(subject_of(model), options)
-    assert "raise memory_gb" in str(caught.value.hint)
+    assert "memory_gb above" in str(caught.value.hint)

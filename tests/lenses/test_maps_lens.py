@@ -216,9 +216,8 @@ def test_states_that_are_not_finite_name_layer_and_row(pair, tmp_path):
     tuned = load(str(tiny_folder("gpt2", tmp_path, seed=0, layers=3)))
     with torch.no_grad():
         tuned.trunk.h[1].mlp.c_proj.bias[0] = float("inf")
-    with pytest.raises(
-        LensError, match=r"tuned model's states at layer 1 are not finite in 40 of 40 rows.*'row-"
-    ):
+    said = r"tuned: resid_post\[1\] is NaN or infinite in 40 of 40 rows of a batch: row-"
+    with pytest.raises(LensError, match=said):
         maps_of(make_subject(pair[0], tuned))
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from tunescope.capture.edits import editing, zero
+from tunescope.capture.checks import check_close, check_edits, check_shape
 from tunescope.capture.hooks import read
 from tunescope.capture.partial import run_from, trace
 from tunescope.capture.sites import Site, locate
 from tunescope.capture.verify_encoder_decoder import verify_stacks
 from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier, right_padded
-
-TOLERANCE = 1e-4
 
 
 def verify(classifier: Classifier) -> Classifier:
@@ -40,7 +38,9 @@ def verify(classifier: Classifier) -> Classifier:
             _check_layer(classifier, inputs, layer)
         stored = trace(classifier, inputs)
         for layer in (0, classifier.n_layers - 1):
-            _close(run_from(classifier, stored, layer), before, classifier, f"running from block {layer}")
+            check_close(
+                run_from(classifier, stored, layer), before, classifier, f"running from block {layer}"
+            )
         with torch.no_grad():
             if not torch.equal(classifier(**inputs), before):
                 raise SiteError(f"{classifier.family.name}: reading and editing left a trace in the model.")
@@ -73,8 +73,8 @@ def _check_positions(classifier: Classifier, inputs: dict[str, torch.Tensor], lo
         shift = int((1 - mask[1]).sum())  # rolling by it moves the second row's padding to the left
         left = classifier(ids.roll(shift, 1)[1:], mask.roll(shift, 1)[1:])
     real = right_padded(ids, mask)[1].bool()
-    _close(ours[real], theirs[real], classifier, "transformers' own forward pass")
-    _close(left, logits[1:], classifier, "padding on the left")
+    check_close(ours[real], theirs[real], classifier, "transformers' own forward pass")
+    check_close(left, logits[1:], classifier, "padding on the left")
 
 
 def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer: int) -> None:
@@ -87,21 +87,23 @@ def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], layer:
     heads, width = classifier.n_heads, classifier.width
     for name in ("resid_pre", "resid_post", "attn_out", "mlp_out", "resid_mid"):
         if name in found:
-            _shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
-    _shape(found["head_z"], (rows, length, heads, classifier.head_width), classifier, f"head_z[{layer}]")
-    _shape(found["attn_pattern"], (rows, heads, length, length), classifier, f"attn_pattern[{layer}]")
+            check_shape(found[name], (rows, length, width), classifier, f"{name}[{layer}]")
+    check_shape(found["head_z"], (rows, length, heads, classifier.head_width), classifier, f"head_z[{layer}]")
+    check_shape(found["attn_pattern"], (rows, heads, length, length), classifier, f"attn_pattern[{layer}]")
     sums = found["attn_pattern"].sum(-1)[:, :, : int(inputs["attention_mask"][1].sum())]
-    _close(sums, torch.ones_like(sums), classifier, f"attention rows of layer {layer} (they must sum to 1)")
+    check_close(
+        sums, torch.ones_like(sums), classifier, f"attention rows of layer {layer} (they must sum to 1)"
+    )
     bias = getattr(locate(classifier, Site("attn_out", layer)).module, "bias", None)
     summed = found["head_out"].sum(2) + (bias.detach() if isinstance(bias, torch.Tensor) else 0.0)
-    _close(
+    check_close(
         summed,
         found["attn_out"],
         classifier,
         f"head_out plus bias at layer {layer} (it must sum to attn_out)",
     )
     _check_stream(classifier, found, layer)
-    _check_edits(classifier, inputs, found, layer)
+    check_edits(classifier, inputs, found, [Site("attn_out", layer), Site("mlp_out", layer)])
 
 
 def _check_stream(classifier: Classifier, found: dict[str, torch.Tensor], layer: int) -> None:
@@ -110,37 +112,8 @@ def _check_stream(classifier: Classifier, found: dict[str, torch.Tensor], layer:
         return
     before = found["resid_pre"] + found["attn_out"]
     if "resid_mid" in found:
-        _close(before, found["resid_mid"], classifier, f"resid_mid[{layer}] (resid_pre plus attn_out)")
+        check_close(before, found["resid_mid"], classifier, f"resid_mid[{layer}] (resid_pre plus attn_out)")
     total = before + found["mlp_out"]
-    _close(total, found["resid_post"], classifier, f"resid_post[{layer}] (resid_pre, attn_out and mlp_out)")
-
-
-def _check_edits(
-    classifier: Classifier, inputs: dict[str, torch.Tensor], found: dict[str, torch.Tensor], layer: int
-) -> None:
-    with torch.no_grad():
-        clean = classifier.hidden(**inputs)
-        for name in ("attn_out", "mlp_out"):
-            with editing(classifier, [zero(Site(name, layer))]):
-                edited = classifier.hidden(**inputs)
-            if torch.equal(edited, clean) and bool(found[name].any()):
-                raise SiteError(
-                    f"{classifier.family.name}: zeroing {name}[{layer}] changed nothing; its path is wrong."
-                )
-
-
-def _shape(value: torch.Tensor, expected: tuple[int, ...], classifier: Classifier, what: str) -> None:
-    if tuple(value.shape) != expected:
-        raise SiteError(
-            f"{classifier.family.name}, {what}: expected shape {expected}, came {tuple(value.shape)}."
-        )
-
-
-def _close(ours: torch.Tensor, theirs: torch.Tensor, classifier: Classifier, what: str) -> None:
-    scale = max(1.0, float(theirs.abs().max()))
-    gap = float((ours - theirs).abs().max())
-    if not gap <= TOLERANCE * scale:
-        raise SiteError(
-            f"{classifier.family.name}: {what}: differs by {gap:.2g}, more than rounding explains.",
-            hint="The family's table does not describe this model; see docs/adding-an-architecture.md.",
-        )
+    check_close(
+        total, found["resid_post"], classifier, f"resid_post[{layer}] (resid_pre, attn_out and mlp_out)"
+    )

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 
-from tunescope.capture.edits import editing, zero
+from tunescope.capture.checks import HINT, check_close, check_edits, check_shape
 from tunescope.capture.encoder_decoder import run_from_stack, trace_stacks
 from tunescope.capture.hooks import read
 from tunescope.capture.sites import Site, head_weights, locate
@@ -14,8 +14,6 @@ from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier
 from tunescope.models.encoder_decoder import Stack, decoder_inputs
 
-TOLERANCE = 1e-4
-HINT = "The family's table does not describe this model; see docs/adding-an-architecture.md."
 Values = dict[str, torch.Tensor]
 
 
@@ -43,7 +41,7 @@ def verify_stacks(classifier: Classifier, inputs: dict[str, torch.Tensor]) -> No
         assert stack.name is not None
         for layer in {0, stack.n_layers - 1}:
             again = run_from_stack(classifier, stored, stack.name, layer)
-            _close(again, before, classifier, f"running from {stack.name} block {layer}")
+            check_close(again, before, classifier, f"running from {stack.name} block {layer}")
     with torch.no_grad():
         if not torch.equal(classifier(**inputs), before):
             raise SiteError(f"{classifier.family.name}: reading and editing left a trace in the model.")
@@ -73,11 +71,13 @@ def _check_forward(classifier: Classifier, inputs: dict[str, torch.Tensor], logi
             theirs = classifier.trunk(
                 input_ids=alone, decoder_input_ids=decoder_inputs(alone, classifier.model.config), use_cache=False
             ).last_hidden_state  # fmt: skip
-        _close(ours[row : row + 1, : alone.shape[1]], theirs, classifier, "transformers' own forward pass")
+        check_close(
+            ours[row : row + 1, : alone.shape[1]], theirs, classifier, "transformers' own forward pass"
+        )
     shift = int((1 - mask[1]).sum())  # rolling by it moves the second row's padding to the left
     with torch.no_grad():
         left = classifier(ids.roll(shift, 1)[1:], mask.roll(shift, 1)[1:])
-    _close(left, logits[1:], classifier, "padding on the left")
+    check_close(left, logits[1:], classifier, "padding on the left")
 
 
 def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], stack: Stack, layer: int) -> None:
@@ -107,22 +107,28 @@ def _check_layer(classifier: Classifier, inputs: dict[str, torch.Tensor], stack:
     rows, length = inputs["input_ids"].shape
     where = f"{stack.name}, layer {layer}"
     for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
-        _shape(found[name], (rows, length, classifier.width), classifier, f"{name} of {where}")
+        check_shape(found[name], (rows, length, classifier.width), classifier, f"{name} of {where}")
     real = inputs["attention_mask"].bool()
     for cross in crosses:
         z, pattern = found[f"{cross}head_z"], found[f"{cross}attn_pattern"]
-        _shape(z, (rows, length, stack.n_heads, stack.head_width), classifier, f"{cross}head_z of {where}")
-        _shape(pattern, (rows, stack.n_heads, length, length), classifier, f"{cross}attn_pattern of {where}")
+        check_shape(
+            z, (rows, length, stack.n_heads, stack.head_width), classifier, f"{cross}head_z of {where}"
+        )
+        check_shape(
+            pattern, (rows, stack.n_heads, length, length), classifier, f"{cross}attn_pattern of {where}"
+        )
         sums = pattern.sum(-1).transpose(1, 2)[real]
         what = f"{cross}attention rows of {where} (they must sum to 1)"
-        _close(sums, torch.ones_like(sums), classifier, what)
+        check_close(sums, torch.ones_like(sums), classifier, what)
         seen = pattern.transpose(1, 2)[real]  # [R, H, T] of R real tokens
         padding = (~real).repeat_interleave(real.sum(1), dim=0).unsqueeze(1)  # [R, 1, T]
-        _close(seen * padding, torch.zeros_like(seen), classifier, f"{cross}attention to padding of {where}")
-        _close(found[f"{cross}attn_out"], attention.pop(0), classifier, f"{cross}attn_out of {where}")
+        check_close(
+            seen * padding, torch.zeros_like(seen), classifier, f"{cross}attention to padding of {where}"
+        )
+        check_close(found[f"{cross}attn_out"], attention.pop(0), classifier, f"{cross}attn_out of {where}")
         _check_heads(classifier, found, stack, layer, cross)
     _check_stream(classifier, found, stack, layer)
-    _check_edits(classifier, inputs, found, [Site(f"{cross}attn_out", layer, stack.name) for cross in crosses]
+    check_edits(classifier, inputs, found, [Site(f"{cross}attn_out", layer, stack.name) for cross in crosses]
                  + [Site("mlp_out", layer, stack.name)])  # fmt: skip
 
 
@@ -130,10 +136,10 @@ def _check_heads(classifier: Classifier, found: Values, stack: Stack, layer: int
     site = Site(f"{cross}attn_out", layer, stack.name)
     bias = getattr(locate(classifier, site).module, "bias", None)
     summed = found[f"{cross}head_out"].sum(2) + (bias.detach() if isinstance(bias, torch.Tensor) else 0.0)
-    _close(summed, found[f"{cross}attn_out"], classifier, f"the sum of heads at {site}")
+    check_close(summed, found[f"{cross}attn_out"], classifier, f"the sum of heads at {site}")
     weights = head_weights(classifier, layer, stack.name, bool(cross))
     expected = (stack.n_heads, stack.head_width, classifier.width)
-    _shape(weights, expected, classifier, f"output projection at {site}")
+    check_shape(weights, expected, classifier, f"output projection at {site}")
 
 
 def _check_stream(classifier: Classifier, found: Values, stack: Stack, layer: int) -> None:
@@ -143,42 +149,13 @@ def _check_stream(classifier: Classifier, found: Values, stack: Stack, layer: in
     with torch.no_grad():
         if stack.family.norm_order == "pre":
             total = middle + found.get("cross_attn_out", 0.0) + found["mlp_out"]
-            _close(total, found["resid_post"], classifier, f"resid_post of {where} (the sum of its parts)")
+            check_close(
+                total, found["resid_post"], classifier, f"resid_post of {where} (the sum of its parts)"
+            )
         else:
             norms = [classifier.trunk.get_submodule(path.format(layer=layer)) for path in stack.family.norms]
             middle = norms[0](middle)
             if stack.name == "encoder":  # in the decoder cross-attention and its norm come between
                 last = norms[1](middle + found["mlp_out"])
-                _close(last, found["resid_post"], classifier, f"resid_post of {where} (norm of a sum)")
-    _close(middle, found["resid_mid"], classifier, f"resid_mid of {where} (resid_pre plus attn_out)")
-
-
-def _check_edits(
-    classifier: Classifier, inputs: dict[str, torch.Tensor], found: Values, sites: list[Site]
-) -> None:
-    with torch.no_grad():
-        clean = classifier.hidden(**inputs)
-        for site in sites:
-            with editing(classifier, [zero(site)]):
-                edited = classifier.hidden(**inputs)
-            if torch.equal(edited, clean) and bool(found[site.name].any()):
-                raise SiteError(
-                    f"{classifier.family.name}: zeroing {site} changed nothing; its path is wrong."
-                )
-
-
-def _shape(value: torch.Tensor, expected: tuple[int, ...], classifier: Classifier, what: str) -> None:
-    if tuple(value.shape) != expected:
-        raise SiteError(
-            f"{classifier.family.name}, {what}: expected shape {expected}, came {tuple(value.shape)}."
-        )
-
-
-def _close(ours: torch.Tensor, theirs: torch.Tensor, classifier: Classifier, what: str) -> None:
-    scale = max(1.0, float(theirs.abs().max()))
-    gap = float((ours - theirs).abs().max())
-    if not gap <= TOLERANCE * scale:
-        raise SiteError(
-            f"{classifier.family.name}: {what}: differs by {gap:.2g}, more than rounding explains.",
-            hint=HINT,
-        )
+                check_close(last, found["resid_post"], classifier, f"resid_post of {where} (norm of a sum)")
+    check_close(middle, found["resid_mid"], classifier, f"resid_mid of {where} (resid_pre plus attn_out)")

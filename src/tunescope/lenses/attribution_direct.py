@@ -7,7 +7,7 @@ what later blocks make of it: that is what ablation shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -131,16 +131,26 @@ def run(subject: Subject, options: DirectOptions) -> tuple[pl.DataFrame, pl.Data
         made = _records(found, tokens.labels, groups, subject)
         records += [{**about, **record} for record in made]
     if len(read) == 2:
-        about = {
-            "arm": subject.arm,
-            "seed": subject.seed,
-            "model": "tuned_minus_base",
-            "base_head": subject.base_head,
-        }
-        change = contrasts["tuned"] - contrasts["base"]
-        parts = read["tuned"].components
-        records += [{**about, **record} for record in tested_records(parts, change, groups, subject)]
+        records += difference_records(read["tuned"].components, contrasts, groups, subject)
     return result_table(records), examples(subject, tokens, read, contrasts)
+
+
+def difference_records(
+    parts: Sequence[Component], contrasts: Mapping[Which, np.ndarray], groups: np.ndarray, subject: Subject
+) -> list[Record]:
+    """Return tuned minus base of every part's contrast, row by row.
+
+    Args:
+        parts: The components, in the order of the columns.
+        contrasts: Of base and tuned, [n, K].
+        groups: The text of each row.
+        subject: Whose they are.
+    """
+    about: Record = {
+        "arm": subject.arm, "seed": subject.seed, "model": "tuned_minus_base", "base_head": subject.base_head,
+    }  # fmt: skip
+    change = contrasts["tuned"] - contrasts["base"]
+    return [{**about, **record} for record in tested_records(parts, change, groups, subject)]
 
 
 def _say_path(subject: Subject) -> None:

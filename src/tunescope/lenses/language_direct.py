@@ -36,6 +36,7 @@ from tunescope.lenses.attribution_direct import (
     TOLERANCE,
     DirectOptions,
     Shares,
+    difference_records,
     examples,
     level_records,
     tested_records,
@@ -205,15 +206,8 @@ def run(subject: Subject, options: DirectOptions) -> tuple[pl.DataFrame, pl.Data
         ]
         records += [{**about, "class": None, **record} for record in made]
     if len(read) == 2:
-        about = {
-            "arm": subject.arm,
-            "seed": subject.seed,
-            "model": "tuned_minus_base",
-            "base_head": subject.base_head,
-        }
-        change = contrasts["tuned"] - contrasts["base"]
-        parts = read["tuned"].components
-        records += [{**about, "class": None, **one} for one in tested_records(parts, change, groups, subject)]
+        made = difference_records(read["tuned"].components, contrasts, groups, subject)
+        records += [{"class": None, **one} for one in made]
     return result_table(records), examples(subject, rows.rows, read, contrasts)
 
 

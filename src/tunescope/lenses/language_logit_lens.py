@@ -19,14 +19,20 @@ from tunescope.capture.sites import Site
 from tunescope.data.batches import batches
 from tunescope.errors import LensError
 from tunescope.lenses.language import MOST_TOKENS, asked, language
-from tunescope.lenses.logit_lens import Curve, LogitLensOptions, change_of_place, place_of, settled
+from tunescope.lenses.logit_lens import (
+    Curve,
+    LogitLensOptions,
+    change_of_place,
+    differences,
+    place_of,
+    settled,
+)
 from tunescope.lenses.subject import Subject, Which, clusters
 from tunescope.models.language import LanguageModel
 from tunescope.models.questions import AT_ONCE, NOTHING, Questions, final_norm
 from tunescope.progress import Task
 from tunescope.stats.intervals import bootstrap_means, percentile_interval
 from tunescope.stats.results import result_table
-from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
 
 METRICS = ("accuracy", "log_likelihood", "kl_to_final")
 Record = dict[str, Any]
@@ -150,26 +156,9 @@ def run(subject: Subject, options: LogitLensOptions) -> tuple[pl.DataFrame, None
     if len(curves) == 2:
         pair = (curves["base"], curves["tuned"])
         mine = {**about, "model": "tuned_minus_base", "base_head": subject.base_head}
-        records += [{**mine, **record} for record in _differences(*pair, groups, subject)]
+        records += [{**mine, **record} for record in differences(*pair, groups, subject)]
         change = percentile_interval(
             *change_of_place(pair, options, drawn["tuned"] - drawn["base"]), len(rows), "paired bootstrap"
         )
         records.append({**mine, "metric": "settled_layer", **change.record()})
     return result_table(records), None
-
-
-def _differences(base: Curve, tuned: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
-    """Return tuned minus base, row by row, at every place; q over the places of each measure."""
-    records: list[Record] = []
-    for metric in METRICS:
-        change = tuned.values[metric] - base.values[metric]
-        ends = bootstrap_means(change, groups, seed=subject.sampling_seed)
-        p = sign_flip_p(change, groups, seed=subject.sampling_seed)
-        q = benjamini_hochberg(p)
-        control = tuned.chance[metric] - base.chance[metric]
-        records += [
-            {**place_of(index), "metric": metric, **end.record(), "p": p[index], "q": q[index],
-             "control": float(control[index])}
-            for index, end in enumerate(ends)
-        ]  # fmt: skip
-    return records

@@ -203,9 +203,14 @@ def run(subject: Subject, options: LogitLensOptions) -> tuple[pl.DataFrame, pl.D
         drawn[which], record = settled(found, groups, options, subject)
         records.append({**about, **record})
     if len(curves) == 2:
-        about = {**_about(subject), "model": "tuned_minus_base", "base_head": subject.base_head, "n": len(tokens)}
+        about = {
+            **_about(subject),
+            "model": "tuned_minus_base",
+            "base_head": subject.base_head,
+            "n": len(tokens),
+        }
         pair = (curves["base"], curves["tuned"])
-        records += [{**about, **record} for record in _differences(*pair, groups, subject)]
+        records += [{**about, **record} for record in differences(*pair, groups, subject)]
         change = percentile_interval(
             *change_of_place(pair, options, drawn["tuned"] - drawn["base"]), len(tokens), "paired bootstrap"
         )
@@ -280,10 +285,10 @@ def change_of_place(
     return float(tuned) - float(base), drawn
 
 
-def _differences(base: Curve, tuned: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
+def differences(base: Curve, tuned: Curve, groups: np.ndarray, subject: Subject) -> list[Record]:
     """Return tuned minus base, row by row, at every place; q over the places of each measure."""
     records = []
-    for metric in METRICS:
+    for metric in tuned.values:
         change = tuned.values[metric] - base.values[metric]
         ends = bootstrap_means(change, groups, seed=subject.sampling_seed)
         p = sign_flip_p(change, groups, seed=subject.sampling_seed)

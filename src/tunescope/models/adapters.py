@@ -46,15 +46,7 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
             hint="pip install 'tunescope[peft]'",
         ) from error
     settings = source.read_json(ADAPTER)
-    if settings.get("peft_type") in VIRTUAL_TOKENS:
-        raise ModelError(
-            f"{source.path} adds virtual tokens ({settings['peft_type']}): base and tuned would not see the same "
-            "tokens, so positions cannot be compared."
-        )
-    base_source = Source(base or settings.get("base_model_name_or_path") or "", settings.get("revision"))
-    if not base_source.path:
-        raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
-    check_source(base_source)
+    base_source = base_of(source, settings, base)
     about = source.read_json(RECORD)
     config, family, _ = read_config(base_source)
     has_tokenizer = source.folder is not None and (source.folder / "tokenizer.json").is_file()
@@ -88,6 +80,29 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
     if about.get("labels"):
         model.config.id2label = dict(enumerate(about["labels"]))
     return merged, tokenizer, family, pooling
+
+
+def base_of(source: Source, settings: dict[str, Any], base: str | None) -> Source:
+    """Return where the base model of an adapter lies.
+
+    Args:
+        source: The adapter's folder.
+        settings: peft's configuration of it.
+        base: Base model to use; None means the one that the adapter names.
+
+    Raises:
+        ModelError: The method adds virtual tokens, or no base model is named or can be had.
+    """
+    if settings.get("peft_type") in VIRTUAL_TOKENS:
+        raise ModelError(
+            f"{source.path} adds virtual tokens ({settings['peft_type']}): base and tuned would not see the same "
+            "tokens, so positions cannot be compared."
+        )
+    found = Source(base or settings.get("base_model_name_or_path") or "", settings.get("revision"))
+    if not found.path:
+        raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
+    check_source(found)
+    return found
 
 
 def _merge(model: PreTrainedModel) -> PreTrainedModel:
