@@ -10,7 +10,7 @@ import polars as pl
 
 from tunescope.behaviour.suite import Suite
 from tunescope.data.labels import LabelMap
-from tunescope.data.rows import Rows
+from tunescope.data.rows import rows_of_texts
 from tunescope.data.tokens import tokenize
 from tunescope.evaluation.margins import margin
 from tunescope.evaluation.predict import logits_of, probabilities_of
@@ -57,16 +57,7 @@ def predictor(classifier: Classifier, progress: Progress = SILENT, max_length: i
     labels = LabelMap(tuple(classifier.labels.names))
 
     def predict(texts: list[str]) -> np.ndarray:
-        frame = pl.DataFrame(
-            {
-                "row_id": [str(number) for number in range(len(texts))],
-                "position": pl.Series(range(len(texts)), dtype=pl.Int64),
-                "split": ["test"] * len(texts),
-                "text": texts,
-                "label": pl.Series([None] * len(texts), dtype=pl.Int64),
-            }
-        )
-        rows = Rows(frame, labels, {})
+        rows = rows_of_texts(texts, labels)
         limit = max_length or classifier.max_length
         return logits_of(classifier, tokenize(rows, classifier.tokenizer, limit), progress)
 

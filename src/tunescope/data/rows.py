@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,16 @@ def fingerprint(frame: pl.DataFrame) -> str:
     for row_id, split, label, text in columns.iter_rows():
         total.update(f"{row_id}\0{split}\0{label}\0{len(text)}\0{text}\n".encode())
     return total.hexdigest()
+
+
+def rows_of_texts(texts: Sequence[str], labels: LabelMap) -> Rows:
+    """Return texts as unlabelled rows of one split, ``row_id`` by their place, to be tokenised and predicted."""
+    count = len(texts)
+    frame = pl.DataFrame({
+        "row_id": [str(number) for number in range(count)],
+        "position": pl.Series(range(count), dtype=pl.Int64),
+        "split": ["test"] * count,
+        "text": list(texts),
+        "label": pl.Series([None] * count, dtype=pl.Int64),
+    })  # fmt: skip
+    return Rows(frame, labels, {})

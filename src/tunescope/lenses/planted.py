@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.data.labels import LabelMap
-from tunescope.data.rows import Rows
+from tunescope.data.rows import rows_of_texts
 from tunescope.data.tokens import tokenize
 from tunescope.errors import LensError
 from tunescope.evaluation.predict import logits_of
@@ -61,16 +61,7 @@ def predictor(model: Classifier) -> Predict:
     """Return a function from texts to the logits [n, C] of a classifier."""
 
     def predict(texts: list[str]) -> np.ndarray:
-        frame = pl.DataFrame(
-            {
-                "row_id": [str(number) for number in range(len(texts))],
-                "position": pl.Series(range(len(texts)), dtype=pl.Int64),
-                "split": ["test"] * len(texts),
-                "text": texts,
-                "label": pl.Series([None] * len(texts), dtype=pl.Int64),
-            }
-        )
-        rows = Rows(frame, LabelMap(tuple(model.labels.names)), {})
+        rows = rows_of_texts(texts, LabelMap(tuple(model.labels.names)))
         return logits_of(model, tokenize(rows, model.tokenizer, model.max_length))
 
     return predict
