@@ -13,7 +13,7 @@ from tunescope.commands.guard import guarded
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 the study or an option is not valid; 3 the data; 4 a model; 5 a lens; "
-    "6 the run folder or the disk; 7 a library is missing; 8 an expectation is not met (run --strict); 70 a bug; "
+    "6 the run folder or the disk; 7 a library is missing; 8 an expectation is not met (run --strict, test); 70 a bug; "
     "130 stopped by Ctrl-C."
 )
 
@@ -53,6 +53,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON o
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in training.num_train_epochs=1."),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model/ folder of a run, or any classifier.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL=DATA", help="A label of the model and its label in the data."),
 ]
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a recipe.")]
 
@@ -171,6 +176,9 @@ def run(
     keep_store: Annotated[
         bool, typer.Option("--keep-store", help="Keep what frozen blocks gave (store/) for the next run.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Drop half-finished trainings that belong to another study.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -181,8 +189,9 @@ def run(
     from tunescope.commands import studies
 
     request = studies.RunRequest(
-        study, overrides or [], output_dir, device, quiet or as_json, as_json, workers, strict, keep_store
-    )
+        study, overrides or [], output_dir, device, quiet or as_json, as_json, workers, strict, keep_store,
+        restart,
+    )  # fmt: skip
     studies.run_study(request)
 
 
@@ -196,11 +205,8 @@ def compare(
     ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, glob, folder or hub id.")],
     text: Annotated[list[str], typer.Option(help="The text column; give it twice for a pair.")],
-    label: Annotated[str, typer.Option(help="The label column.")],
-    label_map: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODEL=DATA", help="A label of the model and its label in the data."),
-    ] = None,
+    label: Annotated[str, typer.Option(help="The label column; language models need none.")] = "label",
+    label_map: Labels = None,
     lens: Annotated[
         list[str] | None,
         typer.Option(help="A lens by name, or with options: '{lens: cka, ...}'; all if not given."),
@@ -231,12 +237,45 @@ def compare(
     checkpoints.compare(wish)
 
 
+@app.command("test", short_help="Test a model's behaviour with suites of pairs.")
+@guarded
+def behaviour(
+    model: Model,
+    suite: Annotated[
+        list[str], typer.Option(help="Suites, parted by commas: gender, typos, my.yaml, eec=FILE.")
+    ],
+    base: Annotated[str | None, typer.Option(help="The model before tuning; needs --label.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Rows that suites rewrite: a file, glob or folder.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="The text column of the rows.")] = "text",
+    label: Annotated[str | None, typer.Option(help="The label column of the rows.")] = None,
+    label_map: Labels = None,
+    expect: Annotated[Path | None, typer.Option(help="Rules; exit code 8 if one is not met.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="The most touched rows of a suite.")] = None,
+    options: Overrides = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Where to write; runs/test if not given.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test how a model behaves when words are exchanged, and whether tuning widened it.
+
+    Example: tunescope test my-model --base gpt2 --data tweets.csv --label emotion --suite gender,race,typos
+    """
+    from tunescope.commands import test as command
+
+    wish = command.TestWish(
+        model, suite, base, data, text, label, label_map or [], expect, rows, options or [], output_dir, device,
+        quiet or as_json, as_json,
+    )  # fmt: skip
+    command.test(wish)
+
+
 @app.command(short_help="Predict the labels of texts or of a file.")
 @guarded
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model/ folder of a run, or any classifier.")
-    ],
+    model: Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts to classify.")] = None,
     data: Annotated[str | None, typer.Option(help="A file of rows to classify, instead of texts.")] = None,
     text: Annotated[str | None, typer.Option(help="The text column of the file.")] = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(sys.executable).with_name("tunescope")
-COMMANDS = ("init", "audit", "validate", "run", "compare", "predict", "report", "recipes", "doctor")
+COMMANDS = ("init", "audit", "validate", "run", "compare", "test", "predict", "report", "recipes", "doctor")
 
 
 def tunescope(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ def test_a_study_is_complete_without_hidden_defaults(tmp_path):
     assert document["arms"][0] == {
         "name": "all", "model": "gpt2", "revision": None, "method": "full", "pooling": None,
         "base_head": "probe", "training": {}, "scratch": None, "head": "softmax", "train_share": 1.0,
-        "grid": None, "point": {}, "note": None,
+        "grid": None, "point": {}, "note": None, "summarise": {},
     }  # fmt: skip
     assert document["arms"][1]["k"] == 3
     assert document["lenses"] == [{"lens": "cka", "block": 256, "edits": ["zero"]}]

@@ -74,7 +74,11 @@ def test_a_row_gives_the_same_bits_whatever_its_batch_mates_and_order_are(kind, 
         changed = classifier.pooled(**line(classifier, [TEXTS[0], *TEXTS[2:], TEXTS[4]]))
     # Tiny Qwen models differ in the last bits with the number of rows; their values agree all the same.
     tolerance = 1e-5 if kind in ("qwen2", "qwen3") else 0.0
-    for found, wanted in ((backwards, together), (apart, together), (changed[:-1], together[[0, *range(2, 8)]])):
+    for found, wanted in (
+        (backwards, together),
+        (apart, together),
+        (changed[:-1], together[[0, *range(2, 8)]]),
+    ):
         torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
     assert not torch.equal(together[0], together[1])
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from study_helpers import make_study, raw_study, write_reviews
 
+from tunescope.config import LensConfig
 from tunescope.environment import environment
 from tunescope.errors import DataError, ModelError
 from tunescope.models import load
 from tunescope.study import validate
 from tunescope.study.estimate import Shape, half_width, memory, operations, padded_tokens
 from tunescope.study.inputs import data_digests
+from tunescope.study.lens_cost import Passes, lens_operations, lens_precision
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +80,8 @@ def test_operations_by_hand(reviews, gpt2_folder):
     cost = operations(study, study.arms[0], shape())
     assert cost["train"] == 2 * (6 * 600 * 1600 + 2 * 600 * 400)  # 2 epochs, each with an evaluation
     assert cost["evaluate"] == 2 * 600 * 2000
-    assert cost["cka"] == 2 * 2 * 600 * 10 * 20
+    one_pass = 2 * 600 * 10 * 20  # of one model; 8 sites of two models of 2 blocks, three variants
+    assert cost["cka"] == 2 * one_pass + 3 * 2 * 256 * 8**2 * 20
 
 
 def test_ablation_and_head_only_by_hand(reviews, gpt2_folder):
@@ -89,6 +92,60 @@ def test_ablation_and_head_only_by_hand(reviews, gpt2_folder):
     assert cost["train"] == 2 * 600 * 1600
     assert cost["ablation"] == 2 * (2 * 600 * 10 * 20) * (1 + 2 * (4 + 2) * 2 / 2)
     assert memory(study.arms[0], shape(), 16) == 4 * 1000
+
+
+def test_the_other_lenses_by_hand():
+    passes = Passes(one=100.0, row=5.0, layers=2, heads=4, rows=20, tokens=14.0, train=1000)
+    cost = {
+        "cka": ({"variants": ["raw"]}, 200 + 2 * 256 * 64 * 20),
+        "spread": ({}, 200),
+        "dimensions": ({"train_rows": 40}, 2 * (100 + 200)),
+        "probes": ({"train_rows": 40, "untrained": True}, 3 * (100 + 200)),
+        "steps": ({"most": 12}, 1300),
+        "other_models": ({"models": {"a": "x", "b": "y"}}, 400),
+        "words": ({"most_words": 4, "gradient_rows": 2}, 2 * (100 * (1 + 2 * 4) + 5 * 2 * 3 * 64)),
+        "weights": ({}, 0),
+        "ablation": (
+            {"components": ["mlp"], "edits": ["zero"], "random_control": False},
+            200 * (1 + 2 * 1 / 2),
+        ),
+        "a_new_one": ({}, 200),
+    }
+    for name, (options, wanted) in cost.items():
+        found = lens_operations(LensConfig(lens=name, options=options), passes)
+        assert found == pytest.approx(wanted), name
+    more = {
+        "components": ["heads"], "edits": ["zero", "mean"], "random_control": False, "all_but_one": ["attention"],
+        "removal": {"orders": ["strongest_first", "random"], "random_orders": 2, "steps": 5},
+        "screen": {"verify": 3, "check": False},
+    }  # fmt: skip
+    found = lens_operations(LensConfig(lens="ablation", options=more), passes)
+    # 3 heads verified x 2 edits, half a pass each; 2 x 2 all but one; 3 curves x 5 steps x 2 edits on half of the rows
+    assert found == 200 * (1 + 3 * 2 / 2 + 2 * 2 + 3 * 5 * 2 / 2) + 100 * (1 + 2 * 3)
+    patching = {
+        "sites": ["head_out"],
+        "head_positions": ["all"],
+        "directions": ["denoising"],
+        "unrelated_control": True,
+    }
+    found = lens_operations(LensConfig(lens="patching", options=patching), passes)
+    assert found == 200 * (2 + 2 * 4 * 2 / 2) + 12 * 100
+    grafting = {"smallest": ["attention", "mlp"], "weight_rows": [0.1, 1.0]}
+    found = lens_operations(LensConfig(lens="grafting", options=grafting), passes)
+    assert found == 100 * (8 + 3 * 2 * (4 + 3) / 2 + 4 * 2 / 2 + (2 * 2) ** 2 / 8 + 2)
+    found = lens_operations(
+        LensConfig(lens="patching_cross", options={"directions": ["tuned_into_base"]}), passes
+    )
+    assert found == 100 * (2 + 2 * (4 + 3) * 2 / 2)
+    pairs = {"components": ["heads"], "edits": ["zero"], "random_control": False, "pairs": "within_layer"}
+    found = lens_operations(LensConfig(lens="ablation", options=pairs), passes)
+    assert found == 200 * (1 + (2 * 4 + 2 * 6) / 2)
+
+
+def test_precision_is_said_where_it_is_known():
+    said = list(lens_precision(LensConfig(lens="probes"), 400, half_width))
+    assert said == ["  probes on 400 rows: accuracies ±0.049 at 0.50, ±0.030 at 0.90 (Wilson)"]
+    assert list(lens_precision(LensConfig(lens="probes"), 0, half_width)) == []
 
 
 def test_padding_is_that_of_the_batches_that_training_forms():

@@ -134,6 +134,7 @@ def test_a_process_that_gets_sigterm_outside_training_says_so_and_leaves_its_fol
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1, stderr
+    # CPython ends as after SIGINT where the signal came inside a string given to exec (a dataclass being made).
+    assert process.returncode in (1, -signal.SIGINT), stderr
     assert b"Stopped by SIGTERM" in stderr
     assert not (folder / ".owner.json").exists()

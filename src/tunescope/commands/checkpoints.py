@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunescope.commands import summaries
+from tunescope.commands.summaries import Ending
 from tunescope.errors import ConfigError
 from tunescope.progress import Progress
 
@@ -127,7 +129,7 @@ def label_map(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def predict(wish: PredictionWish) -> None:
-    """Predict labels for texts, or for the rows of a file in their order.
+    """Predict labels for texts, or for the rows of a file in their order; a model that summarises writes summaries.
 
     Raises:
         ConfigError: Neither texts nor a file were given, or both, or the output's name says no known format.
@@ -147,6 +149,11 @@ def predict(wish: PredictionWish) -> None:
             hint="For example --output predictions.parquet.",
         )
     texts = list(wish.texts) or _texts_of(str(wish.data), str(wish.text))
+    if summaries.writes(wish.model):
+        summaries.print_summaries(
+            wish.model, texts, Ending(wish.output, wish.device, wish.quiet, wish.as_json)
+        )
+        return
     table = _call_predict(wish.model, texts, wish.device, Progress(wish.quiet))
     if wish.output is not None:
         _write_table(table, wish.output)

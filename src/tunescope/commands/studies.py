@@ -29,6 +29,7 @@ class RunRequest:
     workers: int | None = None
     strict: bool = False
     keep_store: bool = False
+    restart: bool = False
 
 
 def write_study(data: str, text: Sequence[str], label: str | None, output: str, model: str | None) -> None:
@@ -91,7 +92,7 @@ def run_study(request: RunRequest) -> None:
     progress = Progress(request.quiet)
     stages.run(
         config, folder, device=request.device, progress=progress, source=source, workers=request.workers,
-        keep_store=request.keep_store,
+        keep_store=request.keep_store, restart=request.restart,
     )  # fmt: skip
     report = folder / "report.html"
     found = _expectations(folder) if config.expect else {}

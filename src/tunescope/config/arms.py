@@ -42,6 +42,10 @@ class ArmConfig(Strict):
     training: dict[str, Any] = Field(
         default_factory=dict, description="a mapping of fields of transformers.TrainingArguments"
     )
+    summarise: dict[str, Any] = Field(
+        default_factory=dict,
+        description="a mapping of fields of the study's 'summarise' that this arm changes",
+    )
     scratch: ScratchConfig | None = Field(None, description="the architecture of 'model: scratch', or null")
     grid: Name | None = Field(
         None, description="the arm that this trial of a grid was made from; a run writes it, or null"

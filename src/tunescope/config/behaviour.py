@@ -79,6 +79,9 @@ class InsideConfig(Strict):
 class MediationConfig(Strict):
     """Which components carry the change, on the pairs of equal token count that move most."""
 
+    suites: list[Name] | None = Field(
+        None, min_length=1, description="a list of the suites whose change is followed, or null for all"
+    )
     pairs: Count = Field(64, description="the most pairs of each suite that are patched: 1 or more")
     components: list[Literal["heads", "attention", "mlp", "layer"]] = Field(
         default=["heads", "attention", "mlp", "layer"], min_length=1,

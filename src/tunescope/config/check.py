@@ -14,6 +14,7 @@ from tunescope.config.arms import ArmConfig
 from tunescope.config.grid import OptionModels, unfold
 from tunescope.config.models import StudyConfig
 from tunescope.config.problems import Problems, nearest, shown_value, unknown
+from tunescope.config.summaries import summary_methods
 from tunescope.config.training import check_together, read_training, stated_defaults, training_fields
 
 ARM_KEYS = [name for name in ArmConfig.model_fields if name != "options"]
@@ -35,6 +36,8 @@ def build_study(
     for key in ("training", "lenses", "expect", "selection", "compare"):
         if draft.get(key, ...) is None:  # a section whose every line is commented out
             del draft[key]
+    if draft.get("task") == "summarise":
+        methods, refused = summary_methods(methods, refused or {})
     unfold(draft, methods, problems)
     given = read_training(draft.get("training", {}), ("training",), problems)
     draft["training"] = {**stated_defaults(), **given}

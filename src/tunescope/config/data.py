@@ -39,7 +39,12 @@ class DataConfig(Strict):
         None,
         description="how the fields of a text become one text, for example '{first}\\n{second}', or null",
     )
-    label: Name = Field(description="the column that holds the label")
+    label: Name = Field(
+        description="the column that holds the label; with 'summary' it is that column and need not be named"
+    )
+    summary: Name | None = Field(
+        None, description="the column that holds the summary, for 'task: summarise', or null"
+    )
     labels: list[LabelValue] | dict[LabelValue, Name] | None = Field(
         None,
         description="the labels in class order, a mapping from value to name, or null for those in the data",
@@ -84,6 +89,21 @@ class DataConfig(Strict):
         description="which part of a text that is too long is read: " + WINDOW_EXPECTED,
     )
     seed: Seed = Field(0, description="the seed of splitting and sampling rows: a whole number from 0")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summaries_are_the_labels(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("summary") is not None and value.get("label") is None:
+            return {**value, "label": value["summary"]}
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> DataConfig:
+        if self.summary is not None and self.label != self.summary:
+            raise ValueError(
+                f"label ({self.label}) and summary ({self.summary}) name two columns; rows have a label or a summary"
+            )
+        return self
 
     @field_validator("path", "labels", "rows", "text")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunescope.config.behaviour import anchored_suites
 from tunescope.config.check import OptionModels, build_study, note_errors, read_lens
 from tunescope.config.data import DataConfig
 from tunescope.config.models import LensConfig, StudyConfig
@@ -310,6 +311,10 @@ def _anchor_paths(document: Document) -> None:
                 else one
                 for index, one in enumerate(elsewhere["data"])
             ]
+    if isinstance(behaviour := study.get("behaviour"), dict) and "suites" in behaviour:
+        file = _file_of(document.origins, ("behaviour", "suites"))
+        suites = anchored_suites(behaviour["suites"], lambda path: _anchor(path, file))
+        study["behaviour"] = {**behaviour, "suites": suites}
     if isinstance(study.get("arms"), list):
         for index, arm in enumerate(study["arms"]):
             if isinstance(arm, dict) and arm.get("model") != "scratch" and "model" in arm:

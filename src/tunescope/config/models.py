@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tunescope.config.arms import ArmConfig
+from tunescope.config.behaviour import BehaviourConfig
 from tunescope.config.data import DataConfig
 from tunescope.config.expect import CompareConfig, ElsewhereConfig, ExpectRule
 from tunescope.config.fitting import label_text
 from tunescope.config.strict import NAME_RULE, Count, Name, Positive, Seed, Strict, is_safe_name
+from tunescope.config.summaries import SummariseConfig
 
 
 class LensConfig(Strict):
@@ -41,6 +43,9 @@ class StudyConfig(Strict):
 
     name: str = Field(description=NAME_RULE)
     question: str | None = Field(None, description="one sentence that says what the study asks, or null")
+    task: Literal["classify", "summarise"] = Field(
+        "classify", description="classify (texts have labels) or summarise (articles have summaries)"
+    )
     data: DataConfig = Field(description="a mapping that says where the labelled texts are")
     arms: list[ArmConfig] = Field(min_length=1, description="a list of one or more arms")
     training: dict[str, Any] = Field(
@@ -66,9 +71,15 @@ class StudyConfig(Strict):
         description="the classes' shares that test logits are corrected to: uniform, estimate (from test logits, "
         "labels unread), a mapping from every label to a share above 0, or null",
     )
+    summarise: SummariseConfig | None = Field(
+        None, description="a mapping that says how articles are summarised, for 'task: summarise', or null"
+    )
     audit: bool = Field(True, description="true or false: whether the data is audited")
     elsewhere: ElsewhereConfig | None = Field(
         None, description="a mapping with text and data: where else the arms are looked at, or null"
+    )
+    behaviour: BehaviourConfig | None = Field(
+        None, description="a mapping with suites: what is tested of every arm's behaviour, or null"
     )
     expect: list[ExpectRule] = Field(
         default_factory=list, description="a list of expectations, each a metric with bounds"
@@ -104,6 +115,55 @@ class StudyConfig(Strict):
     def _lenses_differ(cls, value: list[LensConfig]) -> list[LensConfig]:
         _refuse_twice([lens.lens for lens in value], "lens", "lenses")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summarising_has_its_section(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("task") == "summarise" and value.get("summarise") is None:
+            return {**value, "summarise": {}}
+        return value
+
+    @model_validator(mode="after")
+    def _task_and_sections_fit(self) -> StudyConfig:
+        summarises = self.task == "summarise"
+        if summarises and self.data.summary is None:
+            raise ValueError("task: summarise needs data.summary, the column that holds the summary")
+        if not summarises:
+            given = [
+                name
+                for name, there in (("data.summary", self.data.summary), ("summarise", self.summarise))
+                if there is not None
+            ]
+            given += [f"arms.{arm.name}.summarise" for arm in self.arms if arm.summarise]
+            if given:
+                raise ValueError(f"{given[0]} belongs to task: summarise")
+            return self
+        for name, there in (
+            ("prior", self.prior), ("elsewhere", self.elsewhere), ("behaviour", self.behaviour),
+        ):  # fmt: skip
+            if there is not None:
+                raise ValueError(f"{name} is about classes, and task: summarise has none; take it out")
+        for arm in self.arms:
+            if arm.grid is not None or arm.scratch is not None:
+                what = "a grid" if arm.grid is not None else "model: scratch"
+                raise ValueError(f"arms.{arm.name}: {what} is not available for task: summarise")
+            self.summarise_of(arm)
+        return self
+
+    def summarise_of(self, arm: ArmConfig) -> SummariseConfig:
+        """Return how an arm summarises: the study's section, overridden by the arm's own fields.
+
+        Raises:
+            ValueError: The arm's fields are not valid, or the study does not summarise.
+        """
+        if self.summarise is None:
+            raise ValueError("the study has no section 'summarise'")
+        try:
+            return self.summarise.changed(arm.summarise)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, ("arms", arm.name, "summarise", *first["loc"])))
+            raise ValueError(f"{where}: {first['msg'][:1].lower() + first['msg'][1:]}") from error
 
     def training_of(self, arm: ArmConfig) -> dict[str, Any]:
         """Return the training fields that apply to ``arm``: the study's, overridden by the arm's."""

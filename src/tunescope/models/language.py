@@ -19,10 +19,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from tunescope.data.labels import LabelMap
 from tunescope.errors import MissingDependencyError, ModelError
-from tunescope.models.adapters import VIRTUAL_TOKENS
+from tunescope.models.adapters import base_of
 from tunescope.models.classifier import Classifier
 from tunescope.models.families import Family, LanguageKind, Pooling
 from tunescope.models.load import position_limit
+from tunescope.models.saving import write_language_folder
 from tunescope.models.source import ADAPTER, Source, check_source, hub_errors, read_config, read_tokenizer
 
 ENDINGS = ("LMHeadModel", "ForCausalLM", "ForMaskedLM", "ForPreTraining")
@@ -78,15 +79,8 @@ class LanguageModel(Classifier):
         return int(self.model.config.vocab_size)
 
     def save(self, folder: Path, record: dict[str, Any] | None = None) -> None:
-        """Refuse: tunescope reads language models, and trains classifiers.
-
-        Raises:
-            ModelError: Always.
-        """
-        raise ModelError(
-            "A language model is not saved by tunescope, which only reads it.",
-            hint="Use model.save_pretrained(folder) of transformers.",
-        )
+        """Write a transformers model folder (safetensors, tokenizer, ``tunescope.json``); an adapter is merged."""
+        write_language_folder(self, folder, record)
 
 
 def is_language_model(path: str, revision: str | None = None) -> bool:
@@ -137,7 +131,7 @@ def load_language_model(
     source = Source(path, revision)
     check_source(source)
     settings = source.read_json(ADAPTER) if source.is_adapter else {}
-    weights = source if not settings else _base_of(source, settings, base)
+    weights = source if not settings else base_of(source, settings, base)
     config, family, _ = read_config(weights)
     _refuse(path, weights, config, family, settings)
     own_tokenizer = source.folder is not None and (source.folder / "tokenizer.json").is_file()
@@ -157,19 +151,6 @@ def load_language_model(
     if settings:
         found.record["adapter_of"] = weights.path
     return found.to(device).eval()
-
-
-def _base_of(source: Source, settings: dict[str, Any], base: str | None) -> Source:
-    if settings.get("peft_type") in VIRTUAL_TOKENS:
-        raise ModelError(
-            f"{source.path} adds virtual tokens ({settings['peft_type']}): base and tuned would not see the same "
-            "tokens, so positions cannot be compared."
-        )
-    found = Source(base or settings.get("base_model_name_or_path") or "", settings.get("revision"))
-    if not found.path:
-        raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
-    check_source(found)
-    return found
 
 
 def _refuse(

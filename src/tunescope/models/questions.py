@@ -47,6 +47,11 @@ class Questions:
         """How many tokens are asked of every row, int64 [N]."""
         return np.array([int((one != NOTHING).sum()) for one in self.targets], dtype=np.int64)
 
+    def take(self, rows: np.ndarray) -> Questions:
+        """Return the questions of some rows."""
+        kept = [self.targets[int(row)] for row in rows]
+        return Questions(self.rows.take(rows), self.tokens.take(rows), kept, self.left_out)
+
     def batch(self, index: Sequence[int] | np.ndarray, length: int) -> torch.Tensor:
         """Return the targets of some rows, padded on the right, int64 [B, length]."""
         out = torch.full((len(index), length), NOTHING, dtype=torch.long)

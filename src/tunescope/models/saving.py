@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunescope.errors import ModelError
 from tunescope.files import FORMAT_VERSION, write_atomic
-from tunescope.models.adapted import RECORD, plain_state, write_adapter
+from tunescope.models.adapted import RECORD, adapter_tensors, plain_state, write_adapter
 from tunescope.models.heads import build_head
 from tunescope.models.source import quiet_transformers
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tunescope.models.classifier import Classifier
 
 ADAPTER_FOLDER = "adapter"
+ADAPTER_TENSORS = "adapter.safetensors"
 
 
 def write_folder(classifier: Classifier, folder: Path, record: dict[str, Any] | None = None) -> None:
@@ -52,6 +53,25 @@ def write_folder(classifier: Classifier, folder: Path, record: dict[str, Any] | 
     write_atomic(folder / RECORD, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     if classifier.adapter_config is not None:
         write_adapter(classifier, folder / ADAPTER_FOLDER)
+
+
+def write_language_folder(model: Classifier, folder: Path, record: dict[str, Any] | None = None) -> None:
+    """Write a language model as a folder that transformers opens; an adapter that lives in place is merged.
+
+    The adapter's own tensors stay beside it in ``adapter.safetensors``: small, and exactly what was trained.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        if model.adapter_config is None:
+            model.model.save_pretrained(folder)
+        else:
+            model.model.save_pretrained(folder, state_dict=plain_state(model.model))
+            save_file(adapter_tensors(model.model), folder / ADAPTER_TENSORS, metadata={"format": "pt"})
+        model.tokenizer.save_pretrained(folder)
+    about = {"format_version": FORMAT_VERSION, "max_length": model.max_length, **(record or {})}
+    write_atomic(folder / RECORD, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
 def _mark_as_own(path: Path, classifier: Classifier) -> None:

@@ -39,6 +39,7 @@ from tunescope.report import (
     sections,
     slices,
     strip,
+    summaries,
     tables,
     text,
     trust,
@@ -112,11 +113,15 @@ def _hash(source: str) -> str:
 def _context(run: RunFolder) -> dict[str, Any]:
     found = quality.scores(run)
     shown = arms.arms(run)
+    written = summaries.summaries(run)
     return {
         "run": run,
         "question": (run.study or {}).get("question") or (run.compare or {}).get("question"),
         "scores": found,
-        "answer": quality.answer(run, found)
+        "summaries": written,
+        "answer": summaries.answer(run, written)
+        if written is not None
+        else quality.answer(run, found)
         if found
         else [*quality.without_accuracy(run), *strip.inside_sentence(run)],
         "findings": trust.findings(run),

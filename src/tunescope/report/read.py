@@ -37,6 +37,7 @@ class ArmRun:
     log: list[dict[str, Any]] | None
     predictions: pl.DataFrame | None
     matrices: list[dict[str, Any]] | None = None
+    written: pl.DataFrame | None = None  # summaries, where the arm writes and does not classify
 
 
 @dataclass(frozen=True)
@@ -212,14 +213,18 @@ def _arms(folder: Path) -> list[ArmRun]:
         if not place.is_dir() or not suffix.isdigit():
             continue
         metrics = _json(place / "metrics.json", {"records": list})
+        writes = (metrics or {}).get("task") == "summarise"
+        needed = ("row_id", "split", "generated") if writes else ("row_id", "prediction")
+        predictions = _parquet(place / "predictions.parquet", needed)
         runs.append(
             ArmRun(
                 arm=str((metrics or {}).get("arm", place.parent.name)),
                 seed=int(suffix) if metrics is None or metrics.get("seed", suffix) is not None else None,
                 metrics=metrics,
                 log=_log(place / "log.jsonl"),
-                predictions=_parquet(place / "predictions.parquet", ("row_id", "prediction")),
+                predictions=None if writes else predictions,
                 matrices=(_json(place / "parameters.json", {"matrices": list}) or {}).get("matrices"),
+                written=predictions if writes else None,
             )
         )
     return runs

@@ -31,6 +31,7 @@ def run(
     keep_checkpoints: bool = False,
     workers: int | None = None,
     keep_store: bool = False,
+    restart: bool = False,
 ) -> Path:
     """Run a study in a folder, or continue it; what is done and unchanged is left alone.
 
@@ -43,18 +44,21 @@ def run(
         keep_checkpoints: Leave the checkpoints of finished trainings in place.
         workers: Processes that train at the same time; None is one for each visible CUDA device, else 1.
         keep_store: Leave the activation store (``store/``) in place, for runs to come in this folder.
+        restart: Train from the beginning what is half finished in this folder and belongs to another study or other
+            data; without it such a folder is refused.
 
     Returns:
         The run folder.
 
     Raises:
-        Interrupted: Ctrl-C came; the same call continues.
-        RunError: The folder is in use, is not a run folder, or cannot be written.
+        Interrupted: Ctrl-C or SIGTERM came; the same call continues.
+        RunError: The folder is in use, is not a run folder, holds a half-finished training of another study, or
+            cannot be written.
         TunescopeError: Data, model, training field or lens cannot be used.
     """
     from tunescope.study.execute import RunOptions, run_stages
 
-    options = RunOptions(device, source, keep_checkpoints, workers, keep_store)
+    options = RunOptions(device, source, keep_checkpoints, workers, keep_store, restart)
     return run_stages(study, folder, options, progress)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,13 @@ def look_at_behaviour(context: Context, subject: Subject) -> tuple[LensOutput, p
     config = context.study.behaviour
     assert config is not None
     suites = suites_of(config, _material(context, config), context.progress)
-    return behaviour_of(subject, config, suites, f"{config.rows.split} rows and the suites' own texts")
+    output, states = behaviour_of(
+        subject, config, suites, f"{config.rows.split} rows and the suites' own texts"
+    )
+    if len(context.study.seeds) > 1:
+        said = [replace(one, sentence=f"Seed {subject.seed}: {one.sentence}") for one in output.findings]
+        output = replace(output, findings=said)
+    return output, states
 
 
 def behaviour_of(

@@ -22,6 +22,10 @@ def check_study(study: StudyConfig) -> None:
     Raises:
         ConfigError: With every problem that was found.
     """
+    if study.task == "summarise":
+        from tunescope.study.summarise import check_summaries
+
+        check_summaries(study)
     _raise_all(
         [
             *_metric_problems(study),
@@ -108,7 +112,7 @@ def _metric_problems(study: StudyConfig) -> Iterator[str]:
 
 def _rule_problems(study: StudyConfig) -> Iterator[str]:
     arms = list(dict.fromkeys(name for arm in study.arms for name in (arm.grid or arm.name, arm.name)))
-    lenses = [lens.lens for lens in study.lenses]
+    lenses = [*(lens.lens for lens in study.lenses), *(["behaviour"] if study.behaviour is not None else [])]
     for index, rule in enumerate(study.expect):
         for key, known in (("arm", arms), ("against", arms), ("lens", lenses)):
             name = getattr(rule, key)

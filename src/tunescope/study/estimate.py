@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,13 +30,14 @@ from tunescope.study.check import check_elsewhere, check_rows, check_study
 from tunescope.study.choose import say_trials
 from tunescope.study.context import is_prompted
 from tunescope.study.inputs import planted_name
+from tunescope.study.lens_cost import ARITHMETIC as LENS_ARITHMETIC
+from tunescope.study.lens_cost import lens_operations, lens_precision, passes_of
 from tunescope.training.scratch_model import architecture
 from tunescope.tuning import METHODS
 
 TOKENS_PER_WORD = 1.4  # assumed where the tokenizer is yet to be trained
 ACTIVATION_BYTES = 68  # per token, unit of width and layer, in float32
 LOWEST_USE, HIGHEST_USE = 0.3, 0.8  # of the matrix-multiply rate, in a real loop
-ASSUMED_SD = 1.0
 PROBE_SECONDS = 1.0
 
 ARITHMETIC = (
@@ -83,6 +83,10 @@ def estimate(study: StudyConfig, progress: Progress = SILENT) -> str:
         TunescopeError: Data or a model cannot be used.
     """
     check_study(study)
+    if study.task == "summarise":
+        from tunescope.study.summary_estimate import describe
+
+        return describe(study, progress)
     rows, planted_words = _rows(study, progress)
     check_rows(study, rows)
     check_elsewhere(study, rows)
@@ -108,7 +112,14 @@ def estimate(study: StudyConfig, progress: Progress = SILENT) -> str:
         "",
         f"All of it: {runs} trainings, about {_span(total, rate)} on {device} ({rate / 1e9:.0f} GFLOP/s).",
     ]
-    lines += ["", "Expected half-widths of 95 % intervals:", *_precision(study, rows), "", *ARITHMETIC]
+    lines += [
+        "",
+        "Expected half-widths of 95 % intervals:",
+        *_precision(study, rows),
+        "",
+        *ARITHMETIC,
+        *LENS_ARITHMETIC,
+    ]
     return "\n".join([*lines, "Nothing was trained."])
 
 
@@ -210,7 +221,10 @@ def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, fl
     if "validation" in shape.lengths and not frozen and training.get("eval_strategy") != "no":
         cost["train"] += 2.0 * shape.inner * float(shape.lengths["validation"].sum()) * epochs
     for lens in study.lenses:
-        cost[lens.lens] = _lens_operations(lens, shape)
+        passes = passes_of(
+            lens_rows(lens, shape.lengths), shape.lengths["train"], shape.inner, shape.layers, shape.heads
+        )
+        cost[lens.lens] = lens_operations(lens, passes)
     return cost
 
 
@@ -228,16 +242,6 @@ def per_token(arm: ArmConfig, shape: Shape) -> float:
         lowest = max(0, shape.layers - int(arm.options["k"]))
     weights = 4.0 if arm.method in ("full", "last_k") else 2.0
     return 2.0 + weights * (shape.layers - lowest) / shape.layers
-
-
-def _lens_operations(lens: LensConfig, shape: Shape) -> float:
-    """A reading lens passes once over both models; ablation runs on average half of the blocks a variant."""
-    lengths, count = lens_rows(lens, shape.lengths)
-    one_pass = 2.0 * shape.inner * (float(lengths.mean()) if len(lengths) else 0.0) * count
-    if lens.lens != "ablation":
-        return 2 * one_pass
-    edits = len(lens.options.get("edits", ())) + bool(lens.options.get("random_control"))
-    return 2 * one_pass * (1 + shape.layers * (shape.heads + 2) * edits / 2)
 
 
 def lens_rows(lens: LensConfig, lengths: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
@@ -287,14 +291,10 @@ def _precision(study: StudyConfig, rows: Rows) -> Iterator[str]:
     lengths = {split: np.ones(sum(of.values())) for split, of in counts.items()}
     for lens in study.lenses:
         _, count = lens_rows(lens, lengths)
-        if lens.lens == "ablation" and count:
-            width = 1.96 * ASSUMED_SD / math.sqrt(count)
-            yield (
-                f"  ablation on {count:,} rows: ±{width:.3f} logits of margin, if effects spread by "
-                f"{ASSUMED_SD:g} logit between rows (1.96 x sd / sqrt(n); the sd is assumed)"
-            )
-        elif lens.lens == "cka" and count:
-            yield f"  cka on {count:,} rows: not known before; it comes from the spread between blocks"
+        yield from lens_precision(lens, count, half_width)
+    if study.behaviour is not None:
+        names = ", ".join(one.suite for one in study.behaviour.suites)
+        yield f"  behaviour ({names}): known once its rows are rewritten; tuned and base predict these rows alone"
 
 
 def half_width(share: float, n: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,6 +111,9 @@ def _do(context: Context, workers: int | None, keep_store: bool) -> None:
         if name in run.stages:
             run.do(run.stages[name], make, progress)
 
+    if study.task == "summarise":
+        _do_summaries(context, workers)
+        return
     do("data", partial(work.make_data, context))
     check_rows(study, context.rows())
     if not (context.path / "elsewhere.json").is_file():
@@ -139,6 +142,30 @@ def _do(context: Context, workers: int | None, keep_store: bool) -> None:
     do("comparison", partial(evidence.make_comparison, context))
     do("expect", partial(evidence.make_expect, context))
     do("report", partial(_report, context))
+
+
+def _do_summaries(context: Context, workers: int | None) -> None:
+    """Do every stage of a study that summarises that is not fresh, in order."""
+    from tunescope.study import summarise, summary_evidence
+
+    study, run = context.study, context.run
+
+    def do(name: str, make: Callable[[Context], None]) -> None:
+        if name in run.stages:
+            run.do(run.stages[name], partial(make, context), context.progress)
+
+    do("data", summarise.make_rows)
+    summarise.check_pairs(study, context.rows())
+    do("summary", summarise.make_counts)
+    do("baselines", summary_evidence.make_baselines)
+    _train_all(context, [(arm, seed) for arm in study.arms for seed in study.seeds], workers)
+    for arm in study.arms:
+        for seed in study.seeds:
+            _lens_stage(context, arm, seed)
+    do("results", look.make_results)
+    do("comparison", summary_evidence.make_comparison)
+    do("expect", evidence.make_expect)
+    do("report", _report)
 
 
 def _end_store(context: Context, keep: bool) -> None:

@@ -57,7 +57,7 @@ def make_training(context: Context, arm: ArmConfig, seed: int, stage: Stage) -> 
         context.progress,
     )
     note_end(folder / "checkpoints")
-    return _kept(log, context)
+    return kept_of(log, context)
 
 
 def _train_options(
@@ -84,7 +84,7 @@ def _train_options(
     )
 
 
-def _kept(log: TrainLog, context: Context) -> dict[str, Any]:
+def kept_of(log: TrainLog, context: Context) -> dict[str, Any]:
     """Return what the stage's record keeps; the run folder's own path is left out, as the folder may move."""
     found = dataclasses.asdict(log)
     choices = {

@@ -67,6 +67,13 @@ def elsewhere_digests(elsewhere: ElsewhereConfig) -> dict[str, str]:
     return {key: value for path in paths for key, value in data_digests(path).items()}
 
 
+def behaviour_inputs(study: StudyConfig) -> dict[str, Any]:
+    """Return what the behaviour of a training depends on outside it: the section, and the files that it names."""
+    assert study.behaviour is not None
+    files = [name for one in study.behaviour.suites for name in (one.suite, one.path) if name is not None]
+    return {"behaviour": study.behaviour.model_dump(mode="json"), "files": data_digests(files)}
+
+
 def base_inputs(study: StudyConfig, arm: ArmConfig) -> dict[str, Any]:
     """Return what an arm's base model depends on, apart from stages before."""
     return {

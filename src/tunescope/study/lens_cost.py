@@ -14,15 +14,18 @@ from tunescope.config import LensConfig
 ASSUMED_SD = 1.0
 CKA_BLOCK = 256
 WORDS_A_TOKEN = 1 / 1.4
+MOST_REPLACEMENTS = 12  # texts a row among which patching chooses
 GRADIENT_STEPS = 64  # points of an integrated gradient, of at most 256
 Options = Mapping[str, Any]
 
 ARITHMETIC = (
-    "Lenses: one that reads passes once over base and tuned (cka twice, but for raw alone), and CKA takes 512 x sites",
-    "squared x rows operations a variant beside it; probes and dimensions read their train rows too; steps and",
-    "other_models read one model more each; words runs a row twice a word (left out, masked), and three times",
-    "for each of 64 points of an integrated gradient; ablation runs half of the blocks for each component, edit and",
-    "random control.",
+    "Lenses: one that reads passes once over base and tuned (cka again above 256 MiB of states), and CKA takes",
+    "512 x sites squared x rows operations a variant beside it; probes and dimensions read their train rows too;",
+    "steps and other_models read one model more each; words runs a row twice a word (left out, masked), and three",
+    "times for each of 64 points of an integrated gradient; ablation runs half of the blocks for each component,",
+    "edit and random control, all of them for all but one and (on half of the rows) for each step of a removal,",
+    "and a screen takes 3 passes and 2 a block; patching, patching_cross and grafting likewise run half of the",
+    "blocks for each place or part, each way and control, and grafting the greedy steps on half of the rows.",
     "Fits of probes, t-SNE, UMAP and bootstraps are left out.",
 )
 
@@ -68,7 +71,7 @@ def _cka(options: Options, passes: Passes) -> float:
     variants = options.get("variants") or ("raw", "standardised", "without_outliers")
     sites = 2 * (passes.layers + 2)
     pairs = 2.0 * CKA_BLOCK * sites**2 * passes.rows * len(variants)
-    return (2 if set(variants) == {"raw"} else 4) * passes.one + pairs
+    return 2 * passes.one + pairs
 
 
 def _with_train(options: Options, passes: Passes) -> float:
@@ -97,24 +100,47 @@ def _words(options: Options, passes: Passes) -> float:
 
 
 def _ablation(options: Options, passes: Passes) -> float:
-    """Half of the blocks run anew for each component, edit and random control."""
+    """Half of the blocks run anew for each component, edit and random control; nearly all for sets.
+
+    All but one and the steps of removal curves (on half of the rows) begin in the first block. A screen takes a pass
+    and a gradient (twice a pass) for itself and each block, of the tuned model alone, and leaves fewer components.
+    """
     kinds = {"heads": passes.heads}
-    singles = sum(kinds.get(kind, 1) for kind in options.get("components") or ("heads", "attention", "mlp"))
+    each = sum(kinds.get(kind, 1) for kind in options.get("components") or ("heads", "attention", "mlp"))
+    singles: float = passes.layers * each
+    screen = options.get("screen")
+    screening = 0.0 if screen is None else passes.one * (1 + 2 * (1 + passes.layers))
+    if screen is not None and not screen.get("check"):
+        singles = min(singles, int(screen.get("verify", 20)))
     more = len(options.get("also") or ()) + len(options.get("groups") or ())
     heads = passes.heads * passes.layers
     pairs = {"none": 0.0, "within_layer": passes.layers * passes.heads * (passes.heads - 1) / 2,
              "all": heads * (heads - 1) / 2}[options.get("pairs") or "none"]  # fmt: skip
-    edits = len(options.get("edits", ())) + bool(options.get("random_control"))
-    return 2 * passes.one * (1 + (passes.layers * singles + more + pairs) * edits / 2)
+    edits = len(options.get("edits") or ("zero", "mean"))
+    runs = (singles + more + pairs) * (edits + bool(options.get("random_control", True))) / 2
+    runs += sum(passes.layers * kinds.get(kind, 1) for kind in options.get("all_but_one") or ()) * edits
+    return 2 * passes.one * (1 + runs + _removal_runs(options.get("removal"), edits) / 2) + screening
+
+
+def _removal_runs(removal: Options | None, edits: int) -> float:
+    if removal is None:
+        return 0.0
+    random = int(removal.get("random_orders", 3))
+    orders = removal.get("orders") or ("strongest_first", "weakest_first", "random")
+    curves = sum(random if one == "random" else 1 for one in orders)
+    return float(curves * int(removal.get("steps", 8)) * min(edits, 2))
 
 
 def _patching(options: Options, passes: Passes) -> float:
-    """Half of the blocks run anew for each place, direction, model and unrelated pair."""
+    """Half of the blocks run anew for each place, direction, model and unrelated text; words are chosen first."""
     others = len(options.get("sites") or (0,) * 4) - 1
     places = passes.heads * len(options.get("head_positions") or (0,))
     places += others * len(options.get("positions") or (0,) * 5)
     runs = passes.layers * places * (1 + bool(options.get("unrelated_control", True)))
-    return 2 * passes.one * len(options.get("directions") or (0, 0)) * (2 + runs / 2)
+    given = options.get("pairs") or {}
+    chosen = given.get("kind", "words") == "words" and given.get("choose", "largest_gap") == "largest_gap"
+    choosing = passes.one * MOST_REPLACEMENTS if chosen else 0.0
+    return 2 * passes.one * len(options.get("directions") or (0, 0)) * (2 + runs / 2) + choosing
 
 
 def _patching_cross(options: Options, passes: Passes) -> float:

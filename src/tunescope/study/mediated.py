@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import polars as pl
 
 from tunescope.config.behaviour import MediationConfig
+from tunescope.config.problems import unknown
 from tunescope.data.labels import LabelMap
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
+from tunescope.errors import ConfigError
 from tunescope.lenses import Subject
 from tunescope.lenses.mediation import MediationOptions, mediation
 from tunescope.models.classifier import Classifier
@@ -36,12 +39,22 @@ def mediated(
 
     Returns:
         Rows of the table (``part`` mediation), sentences, and notes.
+
+    Raises:
+        ConfigError: A suite is named that is not there.
     """
     records: list[dict[str, Any]] = []
     findings: list[Finding] = []
     notes: list[str] = []
     options = MediationOptions(components=tuple(config.components), seed=seed)
-    for suite in dict.fromkeys(examples["suite"]):
+    there = list(dict.fromkeys(examples["suite"]))
+    for name in config.suites or ():
+        if name not in there:
+            raise ConfigError(
+                f"behaviour.mediation.suites: {unknown('suite', name, there)}.",
+                hint="Name suites as the report does: a suite file goes by its own name.",
+            )
+    for suite in there if config.suites is None else config.suites:
         pairs = examples.filter((pl.col("suite") == suite) & pl.col("rewritten").is_not_null())
         pairs = pairs.unique(["original", "rewritten"], keep="first", maintain_order=True)
         first, second = (_tokens(subject.tuned, pairs, side) for side in ("original", "rewritten"))
@@ -112,6 +125,7 @@ def _finding(subject: Subject, suite: str, records: Sequence[dict[str, Any]]) ->
         f"{best['value']:+.3f}{ends} (n = {best['n']:,} pairs of equal token count; controls: {beside or 'none'}). It "
         f"is {'beyond' if clear else 'not clearly beyond'} its controls, and picked on the pairs it is shown on."
     )
+    said = re.sub(r"(?<=[ [])-(?=\d)", "−", said)
     return [
         Finding(
             lens="behaviour", arm=subject.arm, sentence=said, metric=f"{suite} mediated_share", value=best["value"],

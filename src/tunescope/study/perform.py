@@ -26,6 +26,13 @@ def perform(
     if kind == "scratch":
         return work.make_scratch(context, arm)
     assert seed is not None
+    if context.study.task == "summarise":
+        from tunescope.study import summarise
+
+        if kind == "train":
+            return summarise.make_training(context, arm, seed, stage)
+        summarise.make_evaluation(context, arm, seed, stage)
+        return None
     if kind == "train":
         return fit.make_training(context, arm, seed, stage)
     measured = measure.make_trial if kind == "trial" else measure.make_evaluation

@@ -26,7 +26,7 @@ from tunescope.study.inputs import (
 # Raised by whoever changes what the code of a stage computes.
 VERSIONS = {
     "data": 3, "audit": 2, "scratch": 2, "summary": 2, "baselines": 2, "train": 2, "trial": 1, "grids": 1,
-    "evaluate": 2, "elsewhere": 1, "look": 4, "across": 1, "behaviour": 1, "results": 2,
+    "evaluate": 2, "elsewhere": 1, "look": 4, "across": 1, "behaviour": 2, "results": 2,
     "comparison": 1, "expect": 1, "report": 3,
 }  # fmt: skip
 
@@ -42,6 +42,11 @@ def declare(context: Context) -> bool:
         Whether all are declared: not before the trials of the study's grids are measured.
     """
     context.run.stages.clear()
+    if context.study.task == "summarise":
+        from tunescope.study.summary_stages import summary_stages  # it builds on this module
+
+        context.run.declare(summary_stages(context.study))
+        return True
     context.run.declare(_first(context.study))
     if "grids" not in context.run.stages:
         context.run.declare(_second(context.study, context.study.arms))
@@ -214,7 +219,7 @@ def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
         **base_inputs(study, arm),
         "method": arm.method,
         "options": arm.options,
-        "training": {} if is_prompted(arm) else _fitted(study.training_of(arm)),
+        "training": {} if is_prompted(arm) else fitted(study.training_of(arm)),
         "head": arm.head,
         "train_share": arm.train_share,
         "seed": seed,
@@ -228,7 +233,7 @@ def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     return Stage(name, inputs, tuple(outputs), _bases(study, arm), VERSIONS["train"], beside)
 
 
-def _fitted(training: dict[str, Any]) -> dict[str, Any]:
+def fitted(training: dict[str, Any]) -> dict[str, Any]:
     """Return the training fields that a tuned model depends on: not where it reports to, or what it keeps."""
     return {
         name: value
@@ -280,7 +285,8 @@ def across_folder(arm: ArmConfig, lens: str) -> str:
 
 def across_stage(study: StudyConfig, arm: ArmConfig, lens: LensConfig) -> Stage | None:
     """Return the stage that compares an arm's seeds through one lens, after all were looked at; None where none is."""
-    if is_prompted(arm) or len(study.seeds) < 2 or LENSES[lens.lens].across_seeds is None:
+    several = len(study.seeds) > 1 and study.task == "classify"
+    if is_prompted(arm) or not several or LENSES[lens.lens].across_seeds is None:
         return None
     before = tuple(look_stage(study, arm, seed, lens).name for seed in study.seeds)
     trained = tuple(stage_name("train", arm, seed) for seed in study.seeds)

@@ -37,9 +37,9 @@ class SummaryOptions:
         before: Text in front of the article, such as ``summarize: `` for T5.
         loss: On the ``summary`` and its end token alone, or on ``all`` tokens (decoder-only models).
         end: Whether a summary closes with the end token.
-        cut: ``article``: what does not fit is cut off the article, and the summary is always whole. ``end`` (decoder-only
-            models; study 004 as published): article, prompt and summary are cut together, so that long articles lose
-            their prompt and their summary.
+        cut: ``article``: what does not fit is cut off the article, and the summary is always whole. ``end`` (for
+            decoder-only models; study 004 as published): article, prompt and summary are cut together, so that long
+            articles lose their prompt and their summary.
     """
 
     max_tokens: int = 1024

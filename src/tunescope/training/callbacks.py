@@ -19,7 +19,10 @@ from tunescope.files import write_atomic
 from tunescope.progress import Progress, Task
 from tunescope.seeds import derive_seed
 
-STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}  # what ends a run cleanly, by signal
+STOPS: dict[int, str] = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+}  # what ends a run cleanly, by signal
 KEPT = ("loss", *(f"eval_{name}" for name in VALIDATION_METRICS), "learning_rate", "grad_norm")
 
 

@@ -13,6 +13,8 @@ from tunescope.files import read_json, sha256_of, write_json
 from tunescope.fingerprints import changed_keys
 from tunescope.folders import remove, whole_folder
 from tunescope.models import Classifier, load
+from tunescope.models.language import LanguageModel
+from tunescope.models.summariser import open_language_model
 from tunescope.progress import SILENT, Progress
 
 SEAL, STATE, BEST = "complete.json", "training_state.safetensors", "best"
@@ -109,7 +111,7 @@ def restore(classifier: Classifier, folder: Path) -> None:
     if (folder / STATE).is_file():
         classifier.load_training_state(load_file(folder / STATE))
         return
-    saved = load(str(folder))
+    saved = open_language_model(str(folder)) if isinstance(classifier, LanguageModel) else load(str(folder))
     classifier.model.load_state_dict(saved.model.state_dict(), strict=True)
 
 

@@ -20,7 +20,7 @@ from tunescope.models.source import quiet_transformers
 from tunescope.progress import SILENT, Progress
 from tunescope.training.callbacks import LogFile, ShowProgress, StepStream, StopCleanly, events
 from tunescope.training.checkpoints import latest
-from tunescope.training.job import Asked, Job, choices, chosen_rows, identity_of, make_job, recompute
+from tunescope.training.job import Asked, Job, chosen_rows, identity_of, make_job, recompute
 from tunescope.training.options import TrainLog, TrainOptions, prepare_arguments, streams
 from tunescope.training.rows import label_problem
 from tunescope.training.stopping import EarlyStopping
@@ -77,19 +77,41 @@ def train(
         found = latest(checkpoints, options.fingerprint, identity, progress)
         asked = Asked(options, prepared, identity)
         job = make_job(classifier, train, validation, asked, found[1] if found else None, progress)
-        set_seed(options.seed)
-        trainer = _trainer(job, folder, found[1] if found else None, reporting, progress)
-        try:
-            with trainer.stop.listening(), fast_activations(classifier):
-                trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
-        finally:
-            _leave_no_trace(classifier, job)
-            _close(trainer)
-        log = _log(trainer, int(found[0].name.rpartition("-")[2]) if found else None)
-        with whole_folder(folder / "model") as model_folder:
-            classifier.save(model_folder, {**options.record, "seed": options.seed, "steps": log.steps})
-        if not options.keep_checkpoints:
-            remove(checkpoints)
+        return run_job(job, folder, found, reporting, progress)
+
+
+def run_job(
+    job: Job,
+    folder: Path,
+    found: tuple[Path, dict[str, Any]] | None,
+    reporting: list[Tracker],
+    progress: Progress,
+    kind: type[ClassifierTrainer] = ClassifierTrainer,
+) -> TrainLog:
+    """Train what a job says, from a checkpoint with its seal where one is found, and save the model.
+
+    Args:
+        job: What is trained, on which rows, by which loss.
+        folder: Where ``model``, ``log.jsonl`` and ``checkpoints`` lie.
+        found: The checkpoint to continue from and what it remembers, or None.
+        reporting: Trackers.
+        progress: Where to report.
+        kind: The trainer; another one measures validation rows in its own way.
+    """
+    options, classifier = job.options, job.classifier
+    set_seed(options.seed)
+    trainer = _trainer(job, folder, found[1] if found else None, reporting, progress, kind)
+    try:
+        with trainer.stop.listening(), fast_activations(classifier):
+            trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+    finally:
+        _leave_no_trace(classifier, job)
+        _close(trainer)
+    log = _log(trainer, int(found[0].name.rpartition("-")[2]) if found else None)
+    with whole_folder(folder / "model") as model_folder:
+        classifier.save(model_folder, {**options.record, "seed": options.seed, "steps": log.steps})
+    if not options.keep_checkpoints:
+        remove(folder / "checkpoints")
     return log
 
 
@@ -98,7 +120,12 @@ def _about(options: TrainOptions) -> dict[str, Any]:
 
 
 def _trainer(
-    job: Job, folder: Path, notes: dict[str, Any] | None, reporting: list[Tracker], progress: Progress
+    job: Job,
+    folder: Path,
+    notes: dict[str, Any] | None,
+    reporting: list[Tracker],
+    progress: Progress,
+    kind: type[ClassifierTrainer],
 ) -> ClassifierTrainer:
     stopping = job.prepared.fitting.early_stopping
     callbacks = [
@@ -112,7 +139,7 @@ def _trainer(
     if notes is not None:
         callbacks.append(RestoreLoss(notes, lambda: trainer))
         job.prepared.arguments.eval_on_start = False  # that was done when the training began
-    trainer = ClassifierTrainer(job, callbacks)
+    trainer = kind(job, callbacks)
     if notes is not None:
         trainer.remember(notes)
     return trainer
@@ -157,7 +184,7 @@ def _log(trainer: ClassifierTrainer, continued_from: int | None) -> TrainLog:
         memory=meter.memory.points,
         stopped_early=trainer.stopping is not None and trainer.stopping.stopped,
         halved=trainer.micro.halved,
-        choices=choices(trainer.job),
+        choices=trainer.choices(),
     )
 
 

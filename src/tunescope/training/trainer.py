@@ -30,7 +30,7 @@ from tunescope.training.checkpoints import (
     seal,
     step_of,
 )  # fmt: skip
-from tunescope.training.job import Job
+from tunescope.training.job import Job, choices
 from tunescope.training.meter import Meter
 from tunescope.training.microbatches import MicroBatches
 from tunescope.training.options import streams
@@ -234,6 +234,10 @@ class ClassifierTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log an event; trackers also get the throughput and the memory of the moment."""
         super().log({**logs, **self.meter.moment()}, start_time)
+
+    def choices(self) -> dict[str, Any]:
+        """Return what was worked out from the rows and the machine before training."""
+        return choices(self.job)
 
     def seconds(self) -> float:
         """Return the wall time of this session and those before it."""

@@ -271,6 +271,8 @@ def inject(classifier: Classifier, config: Any, found: Found, train_head_bias: b
     import torch
     from peft import inject_adapter_in_model
 
+    from tunescope.models.language import LanguageModel
+
     start(classifier)
     devices = [classifier.device] if classifier.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
@@ -286,7 +288,9 @@ def inject(classifier: Classifier, config: Any, found: Found, train_head_bias: b
     for name in found.save:
         classifier.trunk.get_submodule(name).requires_grad_(True)
     classifier.head.requires_grad_(True)
-    bias = getattr(classifier.model.get_submodule(classifier.family.head), "bias", None)
+    bias = None
+    if not isinstance(classifier, LanguageModel):
+        bias = getattr(classifier.model.get_submodule(classifier.family.head), "bias", None)
     if bias is not None and not train_head_bias:
         bias.requires_grad_(False)
     finish(classifier, found.frozen)

@@ -19,10 +19,12 @@ def frozen_always(classifier: Classifier) -> list[nn.Parameter]:
     without biases holds them as zeros, because transformers' class has no such switch), and parameters that no
     logit depends on (BERT's pooler under mean pooling): they never get a gradient, so they are not counted either.
     """
+    from tunescope.models.language import LanguageModel  # late: it loads transformers
+
     read = {id(one) for one in classifier.head.parameters()}
     frozen = [
         one
-        for path in classifier.family.head_parts
+        for path in (() if isinstance(classifier, LanguageModel) else classifier.family.head_parts)
         for one in classifier.model.get_submodule(path).parameters()
         if id(one) not in read
     ]

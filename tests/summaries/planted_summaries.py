@@ -1,0 +1,53 @@
+"""Documents whose summary is the sentence after a marker, a small GPT-2 for them, and a tokenizer of whole words."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+MARKER, END, PROMPT = "IMPORTANT", "<end>", " Summary:"
+WORDS = [f"w{number:03d}" for number in range(60)]
+
+
+def documents(count, seed, sentences=6, length=4):
+    """Return articles and summaries; no word stands in an article twice, and the marker is in its first half."""
+    generator = np.random.default_rng(seed)
+    articles, summaries = [], []
+    for _ in range(count):
+        words = generator.permutation(WORDS)[: sentences * length].reshape(sentences, length)
+        own = int(generator.integers(sentences // 2))
+        lines = [" ".join(line) + " ." for line in words]
+        summaries.append(lines[own])
+        lines[own] = f"{MARKER} {lines[own]}"
+        articles.append(" ".join(lines))
+    return articles, summaries
+
+
+def word_tokenizer():
+    vocabulary = {
+        word: index for index, word in enumerate([END, "<unk>", MARKER, "Summary:", "TL;DR:", ".", *WORDS])
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, bos_token=END, unk_token="<unk>"
+    )
+
+
+def small_gpt2(width=64, layers=2, positions=48):
+    tokenizer = word_tokenizer()
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=layers, n_head=4, n_embd=width, n_positions=positions, vocab_size=len(tokenizer), bos_token_id=0,
+        eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config), tokenizer
+
+
+def write_model(folder, **how):
+    model, tokenizer = small_gpt2(**how)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
