@@ -6,13 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tunescope.behaviour import Suite, pair_table
+from tunescope.behaviour import Material, Suite, pair_table
+from tunescope.behaviour.builtin import builtin_suite
 from tunescope.behaviour.heatmaps import align, heatmap_states, outlier_dimensions
 from tunescope.config.behaviour import BehaviourConfig, InsideConfig
-from tunescope.errors import LensError
+from tunescope.errors import ConfigError, LensError
 from tunescope.lenses import Subject
 from tunescope.models import load
 from tunescope.planted.decisive import BAD, GOOD, planted_head_model
+from tunescope.planted.gendered import FEMALE, MALE, planted_gender_model
 from tunescope.study.behaviour import behaviour_of
 
 FILLERS = ("the cat", "a house", "this film")
@@ -55,6 +57,47 @@ def test_the_change_is_mediated_through_the_planted_head_alone(kind, layer, head
     said = [one.sentence for one in output.findings if "of single heads" in one.sentence]
     assert len(said) == 1
     assert f"L{layer}H{head} carries most of the change of margin, a share of +1.000" in said[0]
+
+
+@pytest.mark.parametrize(("kind", "layer", "head"), [("gpt2", 2, 1), ("bert", 1, 3)])
+def test_the_gender_suite_is_mediated_through_the_planted_gender_head_alone(kind, layer, head, tmp_path):
+    truth = planted_gender_model(kind, layer, head, tmp_path)
+    model = load(str(tmp_path))
+    frames = (
+        ("the garden was near the", "we saw"),
+        ("we saw our", "in the hotel"),
+        ("on monday", "saw the river"),
+    )
+    texts = [f"{start} {word} {end}" for word in (*FEMALE, *MALE) for start, end in frames]
+    rows = pl.DataFrame({
+        "row_id": [f"r{index}" for index in range(len(texts))], "text": texts,
+        "label": pl.Series([None] * len(texts), dtype=pl.String),
+    })  # fmt: skip
+    suite = builtin_suite("gender", Material(rows, texts, controls=False))
+    assert len(suite) == len(texts)
+    wanted = config(mediation={"pairs": 16, "components": ["heads"], "suites": ["gender"]})
+    output, _ = behaviour_of(Subject("planted", 0, model, model, "none", {}), wanted, [suite], "rows")
+    for pair in output.examples.iter_rows(named=True):
+        followed = model.labels.names.index(pair["followed"])
+        change = truth.margin(pair["rewritten"], followed) - truth.margin(pair["original"], followed)
+        assert pair["margin_change_tuned"] == pytest.approx(change, abs=1e-4)
+        assert abs(change) > 0.1
+    rows = output.table.filter((pl.col("part") == "mediation") & (pl.col("estimator") == "ratio_of_sums"))
+    own = rows.filter(pl.col("control").is_null())
+    assert own.height == 12
+    for one in own.iter_rows(named=True):
+        decisive = (one["layer"], one["head"]) == (layer, head)
+        assert one["value"] == (pytest.approx(1, abs=1e-3) if decisive else pytest.approx(0, abs=1e-6)), one
+    said = [one.sentence for one in output.findings if "of single heads" in one.sentence]
+    assert said[0].startswith(f"gender: of single heads L{layer}H{head} carries most of the change of margin")
+
+
+def test_a_suite_that_is_not_there_cannot_be_mediated(tmp_path):
+    subject = subject_of("gpt2", 1, 2, tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"behaviour.mediation.suites: unknown suite 'exchanged'; did you mean 'exchange'"
+    ):
+        behaviour_of(subject, config(mediation={"suites": ["exchanged"]}), [exchange()], "pairs")
 
 
 def test_pairs_of_unequal_length_are_left_out_and_counted(tmp_path):

@@ -108,6 +108,7 @@ def calibrated(train: pl.DataFrame, planting: Planting):
     return predict
 
 
+@pytest.mark.slow
 def test_what_is_learnt_from_the_labels_covers_the_planted_gap(tmp_path):
     # One number is learnt from the rows of a corpus, so its spread over corpora is the interval that counts.
     found = {}

@@ -17,6 +17,7 @@ from study_helpers import make_study, raw_study, write_reviews
 from tunescope.cli import app
 from tunescope.errors import ConfigError, DataError
 from tunescope.report import write_report
+from tunescope.report.behaviour_seeds import over_seeds
 from tunescope.stats.results import Result
 from tunescope.study import run
 from tunescope.study.suites import TestRequest
@@ -179,3 +180,26 @@ def test_no_touched_rows_end_with_the_number_of_rows_and_the_terms(bert_folder, 
 
 def test_the_request_is_no_test_of_pytest():
     assert TestRequest.__test__ is False
+
+
+def test_seeds_are_shown_side_by_side_with_their_range():
+    def row(seed, model, metric, value, verdict=None):
+        return {"arm": "a", "seed": seed, "model": model, "part": "all", "suite": "gender", "metric": metric,
+                "value": value, "verdict": verdict, "class": None, "control": None}  # fmt: skip
+
+    rows = []
+    for seed, size in ((0, 0.2), (1, 0.5)):
+        rows += [
+            row(seed, "tuned", "margin_change", size - 0.3, "different" if seed else "equivalent"),
+            row(seed, "tuned", "absolute_margin_change", size), row(seed, "tuned", "flip_share", size / 10),
+            row(seed, "tuned_minus_base", "absolute_margin_change", 0.1),
+            {**row(seed, "tuned", "absolute_margin_change", 9.0), "control": "random_words"},
+        ]  # fmt: skip
+    kinds = {"class": pl.String, "control": pl.String, "verdict": pl.String}
+    table = pl.DataFrame(rows, schema_overrides=kinds, infer_schema_length=None)
+    (part,) = over_seeds(table, ["a", "b"])
+    assert (part.arm, part.seeds) == ("a", 2)
+    (line,) = part.lines
+    assert line.verdicts == "equivalent, different"
+    assert (line.signed, line.size, line.flips) == ("−0.100 to +0.200", "0.200 to 0.500", "0.020 to 0.050")
+    assert over_seeds(table.filter(pl.col("seed") == 0), ["a"]) == ()

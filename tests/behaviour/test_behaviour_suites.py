@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tunescope.behaviour import equity_suite, load_suite, needs_rows, winobias_suite
+from tunescope.behaviour import Material, equity_suite, load_suite, needs_rows, winobias_suite
 from tunescope.config.behaviour import BehaviourConfig, SuiteConfig
-from tunescope.errors import ConfigError, DataError
+from tunescope.errors import ConfigError, DataError, MissingDependencyError
+from tunescope.rewriting import Entry, Lexicon
+from tunescope.rewriting.lexicon import ONE_WAY
 
 GOOD = """
 suite: feelings
@@ -189,3 +192,30 @@ def test_the_study_of_the_docs_is_valid(shared):
     for one in study.behaviour.suites:
         assert one.path is None or Path(one.path).is_file()
         needs_rows(one)
+
+
+def test_the_wordnet_suite_tells_the_install_command_where_nltk_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    rows = pl.DataFrame({"row_id": ["1"], "text": ["i feel glad"], "label": ["joy"]})
+    with pytest.raises(MissingDependencyError, match=r"nltk is not installed") as caught:
+        load_suite(SuiteConfig(suite="wordnet"), Material(rows, ["i feel glad"]))
+    assert caught.value.hint == "pip install nltk, then python -m nltk.downloader wordnet"
+
+
+def test_the_wordnet_suite_replaces_frequent_words_of_train_by_their_synonyms(monkeypatch):
+    entry = Entry(
+        "glad", ("happy",), "synonym", ONE_WAY[0], "part_of_speech", "test", part_of_speech="adjective"
+    )
+    seen = []
+
+    def made(texts):
+        seen.extend(texts)
+        return Lexicon("wordnet", ONE_WAY, {"synonym": "test"}, {"glad": entry})
+
+    monkeypatch.setattr("tunescope.rewriting.frequent_synonyms", made)
+    rows = pl.DataFrame(
+        {"row_id": ["1", "2"], "text": ["i feel glad", "i feel sad"], "label": ["joy", "sadness"]}
+    )
+    suite = load_suite(SuiteConfig(suite="wordnet"), Material(rows, ["so glad today"], controls=False))
+    assert seen == ["so glad today"]
+    assert suite.pairs.select("original", "rewritten").rows() == [("i feel glad", "i feel happy")]

@@ -12,6 +12,7 @@ import pytest
 from tunescope.errors import ConfigError, DataError, MissingDependencyError
 from tunescope.rewriting import (
     Rewrite,
+    frequent_synonyms,
     frequent_words,
     load_lexicon,
     mark_token_counts,
@@ -185,6 +186,17 @@ def test_wordnet_takes_the_commonest_sense_of_the_part_of_speech():
         wordnet_lexicon([("glad", "adj")], reader=Reader())
     with pytest.raises(ConfigError, match="no synonym for any"):
         wordnet_lexicon([("rock", "noun")], reader=Reader())
+
+
+def test_frequent_words_are_looked_up_as_their_commonest_part_of_speech():
+    texts = ["glad glad even rock", "Glad, even so"]
+    lexicon = frequent_synonyms(texts, reader=Reader())
+    assert {term: (entry.targets, entry.part_of_speech) for term, entry in lexicon.entries.items()} == {
+        "glad": (("happy",), "adjective"), "even": (("still",), "adverb"),
+    }  # fmt: skip
+    assert set(frequent_synonyms(texts, most=1, reader=Reader()).entries) == {"glad"}
+    with pytest.raises(ConfigError, match="no synonym for any"):
+        frequent_synonyms(["rock"], reader=Reader())
 
 
 def test_without_nltk_the_install_command_is_told(monkeypatch):

@@ -30,12 +30,14 @@ PERTURBED = {
     "contractions": ("contractions", "rows with words contracted or written out"),
     "punctuation": ("punctuation", "rows with punctuation added or taken away"),
 }
-BUILTIN = (*LEXICONS, *PERTURBED)
+WORDNET = "wordnet"
+ABOUT_WORDNET = "rows with one of train's frequent words, replaced by its WordNet synonym"
+BUILTIN = (*LEXICONS, WORDNET, *PERTURBED)
 NAMES, RANDOM = "neutral_names", "random_words"
 # Exchanging letters, case or punctuation marks has no counterpart among random words.
 CONTROLS_OF: dict[str, tuple[str, ...]] = {
     "gender": (NAMES, RANDOM), "race": (NAMES, RANDOM), "synonyms": (RANDOM,), "synonyms-published": (RANDOM,),
-    "names": (RANDOM,), "typos": (RANDOM,), "casing": (), "contractions": (), "punctuation": (),
+    "wordnet": (RANDOM,), "names": (RANDOM,), "typos": (RANDOM,), "casing": (), "contractions": (), "punctuation": (),
 }  # fmt: skip
 
 
@@ -67,21 +69,33 @@ def builtin_suite(name: str, material: Material, progress: Progress = SILENT) ->
         name: One of :data:`BUILTIN`.
         material: The rows.
         progress: Where to report.
+
+    Raises:
+        MissingDependencyError: The suite is ``wordnet``, and nltk or its WordNet data is not installed.
     """
     if name in LEXICONS:
         return lexicon_suite(name, name, LEXICONS[name], material, progress)
+    if name == WORDNET:
+        from tunescope.rewriting import frequent_synonyms
+
+        return lexicon_suite(name, frequent_synonyms(material.train_texts), ABOUT_WORDNET, material, progress)
     perturbation, about = PERTURBED[name]
     return perturbed_suite(name, perturbation, about, material)
 
 
 def lexicon_suite(
-    name: str, lexicon: str, about: str, material: Material, progress: Progress = SILENT, **more: Any
+    name: str,
+    lexicon: str | Lexicon,
+    about: str,
+    material: Material,
+    progress: Progress = SILENT,
+    **more: Any,
 ) -> Suite:
     """Return the suite that a lexicon makes of the rows: every row that holds one of its terms.
 
     Args:
         name: The suite's name.
-        lexicon: Name of a shipped lexicon, or a file.
+        lexicon: Name of a shipped lexicon, a file, or a lexicon.
         about: One sentence.
         material: The rows.
         progress: Where to report.
@@ -92,7 +106,7 @@ def lexicon_suite(
     """
     from tunescope.rewriting import load_lexicon
 
-    loaded = load_lexicon(lexicon)
+    loaded = load_lexicon(lexicon) if isinstance(lexicon, str) else lexicon
     found, notes = _by_class(loaded, material, progress)
     return _suite(name, about, found, material, loaded.terms, {"notes": notes, **more})
 

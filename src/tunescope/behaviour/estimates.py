@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
+from tunescope.behaviour.crossed import SEVERAL, crossed_error
 from tunescope.stats.clustered import wilson_clustered
 from tunescope.stats.equivalence import equivalent_draws
-from tunescope.stats.intervals import ALL_EQUAL, FEW, NO_ROWS, ONE_GROUP, Interval, group_sums
+from tunescope.stats.intervals import ALL_EQUAL, NO_ROWS, ONE_GROUP, Interval, group_sums, score_ends
 from tunescope.stats.tests import sign_flip_p
 
 Clusters = Mapping[str, np.ndarray]
 CHUNK = 1 << 22
+SKEWED = 12
+FEW_GROUPS = "only {} groups by {}: the interval covers about 90 % instead of 95 % where groups are skewed"
 CANCELS = "zero width: the changes of every group of pairs cancel, as both directions of one pair do"
 
 
@@ -41,8 +45,9 @@ class MeanChange:
     """The mean of a column over pairs, and what is known of it.
 
     Attributes:
-        interval: Mean with bootstrap interval over groups; of several ways to group, the widest.
-        p: Against a mean of 0, by flipping the signs of groups; of several groupings the largest. None if not made.
+        interval: Mean with its interval over groups: bootstrap, or Student's t with few groups or several groupings.
+        p: Against a mean of 0, by flipping the signs of groups; of several groupings, and Student's t where it is
+            taken, the largest. None if not made.
         equivalent_p: Of two one-sided tests against the bound; None where the draws do not vary or none were asked.
         groups: How many groups the interval is made of.
     """
@@ -72,6 +77,12 @@ def mean_changes(
     groups are resampled (percentile bootstrap) and the signs of whole groups are flipped (against a mean of 0); the
     widest interval and the largest p are kept, so that no grouping makes the evidence look better than another.
 
+    Percentiles are too narrow where groups are few (simulated, nominal 95 %: 89 % with 11, 83 % with 5), and
+    no one grouping is wide enough where two cross (87 % with 11 templates by 20 names). With fewer than 40 groups, or
+    several groupings, Student's t with the crossed standard error
+    (:func:`tunescope.behaviour.crossed.crossed_error`) is taken too, and the wider interval and the larger p of both
+    are kept: simulated coverage 93 to 98 % in the same cases, and 90 to 92 % where groups are few and skewed.
+
     Args:
         values: `[n, K]`.
         clusters: By name, the group `[n]` of each pair.
@@ -93,7 +104,36 @@ def mean_changes(
             found = MeanChange(found.interval, own, found.equivalent_p if test else None, units)
             before = best[column]
             best[column] = found if before is None else _weaker(before, found)
-    return [one for one in best if one is not None]
+    kept = [one for one in best if one is not None]
+    if len(clusters) == 1 and kept[0].groups >= SEVERAL:
+        return kept
+    return _with_student(kept, values, clusters, settings, test)
+
+
+def _with_student(
+    found: list[MeanChange], values: np.ndarray, clusters: Clusters, settings: Settings, test: bool
+) -> list[MeanChange]:
+    """Return the weaker of each result and Student's t with the crossed standard error."""
+    errors, freedom = crossed_error(values, clusters)
+    if freedom < 1:
+        return found
+    by = " and ".join(clusters)
+    method = f"Student's t, {freedom:.0f} degrees of freedom, standard error over groups by {by}"
+    quantile = float(special.stdtrit(freedom, 0.5 + settings.level / 2))
+    kept = []
+    for one, error in zip(found, errors.tolist(), strict=True):
+        ends, value = one.interval, one.interval.value
+        if value is None or one.is_constant or one.cancels or not error > 0:
+            kept.append(one)
+            continue
+        note = FEW_GROUPS.format(int(freedom) + 1, by) if freedom + 1 < SKEWED else None
+        interval = Interval(value, value - quantile * error, value + quantile * error, ends.n, method, note)
+        p = beyond = None
+        if test:
+            p = float(2 * special.stdtr(freedom, -abs(value) / error))
+            beyond = float(special.stdtr(freedom, (abs(value) - settings.bound) / error))
+        kept.append(_weaker(one, MeanChange(interval, p, beyond, one.groups)))
+    return kept
 
 
 def _draws(values: np.ndarray, groups: np.ndarray, settings: Settings) -> tuple[np.ndarray | None, int]:
@@ -127,7 +167,7 @@ def _judged(
         return MeanChange(Interval(value, value, value, n, method, CANCELS), None, None, units)
     tail = (1 - settings.level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
-    note = f"only {units} groups by {by}: the interval is likely too narrow" if units < FEW else None
+    note = FEW_GROUPS.format(units, by) if units < SKEWED else None
     equivalent = equivalent_draws(draws, settings.bound).p
     return MeanChange(Interval(value, low, high, n, method, note), None, equivalent, units)
 
@@ -150,8 +190,20 @@ def _weaker(first: MeanChange, second: MeanChange) -> MeanChange:
 
 
 def share(hits: np.ndarray, clusters: Clusters, level: float = 0.95) -> Interval:
-    """Return the share of hits with a cluster-robust Wilson interval; of several ways to group, the widest."""
+    """Return the share of hits with a cluster-robust Wilson interval.
+
+    With several groupings the design effect is that of the crossed variance; the widest of it and of every single
+    grouping is kept.
+    """
     found = [wilson_clustered(hits, groups, level) for groups in clusters.values()]
+    if len(clusters) > 1 and 0 < hits.sum() < len(hits):
+        value, n = float(hits.mean()), len(hits)
+        errors, freedom = crossed_error(hits.astype(np.float64)[:, None], clusters)
+        if freedom >= 1:
+            effective = n / max(float(errors[0]) ** 2 / (value * (1 - value) / n), 1.0)
+            low, high = score_ends(value, effective, float(special.stdtrit(freedom, 0.5 + level / 2)))
+            method = f"wilson, cluster-robust over {' and '.join(clusters)}, {effective:.0f} effective rows"
+            found.append(Interval(value, low, high, n, method))
     return max(found, key=lambda one: np.inf if one.low is None or one.high is None else one.high - one.low)
 
 

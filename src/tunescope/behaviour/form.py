@@ -242,7 +242,8 @@ def suite_from_templates(form: SuiteForm, name: str) -> Suite:
                     f"The suite {name!r} unfolds into more than {MOST_CASES:,} cases.",
                     hint="Use fewer slots in a template, or shorter lists.",
                 )
-    about = form.about or f"{len(form.templates or [])} templates"
+    number = len(form.templates or [])
+    about = form.about or f"{number} template{'' if number == 1 else 's'}"
     return Suite(
         name, form.kind, about, pair_table(records), expected=form.expected, tolerated=form.tolerated,
         counts={"templates": len(form.templates or [])},

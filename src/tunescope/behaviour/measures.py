@@ -69,7 +69,8 @@ def suite_records(suite: Suite, effects: Effects, names: Sequence[str], rules: R
         found += [{**base, "part": part, **record} for record in own]
     terms = suite.pairs["terms"].to_list()
     own_terms = term_records(terms, effects, clusters, rules.settings, rules.correction)
-    found += [{**base, "part": "term", "rare_terms": rare_terms(terms), **record} for record in own_terms]
+    rare = rare_terms(terms)
+    found += [{**base, "part": "term", "rare_terms": rare, **record} for record in own_terms]
     return found
 
 

@@ -150,9 +150,12 @@ def _notes(suite: Suite, by_label: np.ndarray) -> list[str]:
     followed = f"{int(by_label.sum()):,} of {len(suite):,} pairs are followed by their label, others by the prediction"
     given = suite.pairs["label"].drop_nulls().len()
     strange = given - int(by_label.sum())
+    alone = [name for name in ("template", "name", "text") if suite.pairs[name].n_unique() == 1 < len(suite)
+             and suite.pairs[name].null_count() == 0]  # fmt: skip
+    single = [f"{suite.name}: all pairs share one {name}: intervals speak for it alone" for name in alone]
     odd = f"; {strange:,} labels are none of the model's and were not used" if strange > 0 else ""
     return [f"{suite.name}: {counted}" if counted else f"{suite.name}: {len(suite):,} cases",
-            f"{suite.name}: {followed}{odd}", *(f"{suite.name}: {note}" for note in suite.notes)]  # fmt: skip
+            f"{suite.name}: {followed}{odd}", *single, *(f"{suite.name}: {note}" for note in suite.notes)]  # fmt: skip
 
 
 EXAMPLE_NUMBERS = ("margin_change", "largest_probability_change")

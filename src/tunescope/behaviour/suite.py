@@ -113,11 +113,14 @@ class Suite:
     def cluster_columns(self) -> dict[str, np.ndarray]:
         """Return the groups of pairs that are not independent, by name: each column that groups any pairs at all.
 
-        A pair without a value is a group of its own. Without any grouping the pairs themselves are the groups.
+        A pair without a value is a group of its own. Without any grouping the pairs themselves are the groups. What all
+        pairs share, as a suite's only template, groups nothing: the numbers speak for it alone.
         """
         found = {}
         for name in CLUSTERS:
             column = self.pairs[name]
+            if column.null_count() == 0 and column.n_unique() < 2 and len(column) > 1:
+                continue
             if (
                 column.null_count() < len(column)
                 and column.drop_nulls().n_unique() < len(column) - column.null_count()

@@ -13,6 +13,9 @@ from tunescope.stats.tests import holm
 
 DIFFERENT, EQUIVALENT, INCONCLUSIVE = "different", "equivalent", "inconclusive"
 LEVEL = 0.05
+LEAST_GROUPS = (
+    6  # with fewer no test by sign flips can reach 5 %: what cannot be seen must not be called absent
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ def judge(
     A mean over pairs of both directions and all classes cancels a gap that favours one group in one class. So where a
     suite has opposite directions, the changes are turned to one direction and judged for each followed class apart.
 
-    * *equivalent*: two one-sided tests at 5 % rule out every one of these means reaching the bound. All of them must
-      pass, so no correction is needed (intersection-union). A mean that differs from 0 by less than the bound is
-      equivalent: it is seen, and does not matter by the study's own bound.
+    * *equivalent*: two one-sided tests at 5 % rule out every one of these means reaching the bound, each over 6 groups
+      of pairs or more. All of them must pass, so no correction is needed (intersection-union). A mean that differs from
+      0 by less than the bound is equivalent: it is seen, and does not matter by the study's own bound.
     * *different*: not equivalent, and at least one mean differs from 0 after Holm's correction over these means.
     * *inconclusive*: neither.
 
@@ -79,6 +82,8 @@ def judge(
 
 def _equivalent(one: MeanChange, bound: float) -> bool:
     if one.interval.value is None or abs(one.interval.value) >= bound:
+        return False
+    if one.groups < LEAST_GROUPS:
         return False
     if one.is_constant:  # nothing varies: only many groups of pairs that all say the same speak for others
         return one.groups >= FEW

@@ -85,7 +85,7 @@ class _Said:
         if one is None:
             return None
         sentence = (
-            f"{self.suite}: {_percent(one)} of {one['n']:,} cases fail; {one['within']:.0%} are tolerated: "
+            f"{self.suite}: {_percent(one)} of {one['n']:,} cases fail; {100 * one['within']:.0f} % are tolerated: "
             f"{one['verdict']}."
         )
         return self._finding(one, sentence, "Wilson's interval against the tolerated share", None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from tunescope.report.behaviour_seeds import SeedPart, over_seeds
 from tunescope.report.evidence import arm_seeds, checked, group_title
 from tunescope.report.figures import behaviour as figures
 from tunescope.report.figures import style
@@ -111,6 +112,7 @@ class Behaviour:
     bound: str
     notes: tuple[str, ...]
     parts: tuple[Part, ...]
+    seeds: tuple[SeedPart, ...] = ()
 
 
 def behaviour(run: RunFolder) -> Behaviour | None:
@@ -131,7 +133,8 @@ def behaviour(run: RunFolder) -> Behaviour | None:
             drawn += _state_figures(_of(states, arm, seed), examples, len(parts), removed)
         pairs = () if examples is None else _pairs(_of(examples, arm, seed))
         parts.append(Part(group_title(arm, seed, table), main, _lines(rows), tuple(drawn), pairs))
-    return Behaviour(str(result.provenance.get("what") or ""), _bound(result), _notes(result), tuple(parts))
+    what, again = str(result.provenance.get("what") or ""), over_seeds(table, run.arm_names)
+    return Behaviour(what, _bound(result), _notes(result), tuple(parts), again)
 
 
 def _bound(result: LensResult) -> str:

@@ -13,7 +13,7 @@ from tunescope.rewriting.frequent import frequent_words
 from tunescope.rewriting.lexicon import Entry, Lexicon, load_lexicon, shipped_lexicons
 from tunescope.rewriting.perturbations import PERTURBATIONS, perturb
 from tunescope.rewriting.rows import mark_token_counts, rewrite_file, rewrite_rows
-from tunescope.rewriting.wordnet import nltk_tagger, wordnet_lexicon
+from tunescope.rewriting.wordnet import frequent_synonyms, nltk_tagger, wordnet_lexicon
 
 __all__ = [
     "CONTROLS",
@@ -25,6 +25,7 @@ __all__ = [
     "Rewritten",
     "Unresolved",
     "controls",
+    "frequent_synonyms",
     "frequent_words",
     "load_lexicon",
     "mark_token_counts",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tunescope.errors import ConfigError, MissingDependencyError
 from tunescope.rewriting.lexicon import ONE_WAY, Entry, Lexicon
 
+_WORD = re.compile(r"[a-z]{4,}")
 _POS = {"noun": "n", "verb": "v", "adjective": "a", "adverb": "r"}
 _SOURCE = "WordNet (Fellbaum 1998), first synonym of the most frequent sense"
 
@@ -63,6 +66,33 @@ def wordnet_lexicon(
             hint="Give more words, or a smaller share.",
         )
     return Lexicon("wordnet", ONE_WAY, {"synonym": _SOURCE}, entries)
+
+
+def frequent_synonyms(texts: Iterable[str], *, most: int = 300, reader: Any = None) -> Lexicon:
+    """Return WordNet synonyms of the words that stand most often in some texts, each as its commonest part of speech.
+
+    Args:
+        texts: Texts to count words in; those of train, never of the split that is rewritten.
+        most: How many words are looked up, the most frequent first; shorter ones than four letters are passed over.
+        reader: An object like ``nltk.corpus.wordnet``; None: that one.
+
+    Raises:
+        MissingDependencyError: nltk or its WordNet data is not installed.
+        ConfigError: No word has a synonym.
+    """
+    wordnet = reader if reader is not None else _wordnet()
+    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))[:most]
+    kinds = []
+    for word in ranked:
+        uses = {
+            kind: sum(_count(sense, word) for sense in wordnet.synsets(word, pos=pos))
+            for kind, pos in _POS.items()
+        }
+        best = max(uses, key=lambda kind: uses[kind])
+        if uses[best]:
+            kinds.append((word, best))
+    return wordnet_lexicon(kinds, reader=wordnet)
 
 
 def _synonym(wordnet: Any, word: str, pos: str, smallest_share: float) -> str | None:
