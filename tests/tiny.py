@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -30,6 +31,13 @@ from transformers import (
 
 DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
 FAMILIES = ("gpt2", "bert", "distilbert", "roberta", "gpt_neox", "llama", "qwen2", "qwen3")
+
+
+def families(*fast: str) -> list[object]:
+    """Return every family for a test's parameters; those not named are slow, where a sibling test covers them fast."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+
+
 TEXTS = [
     "the cat sat on the warm mat and looked at the rain",
     "a very good day",

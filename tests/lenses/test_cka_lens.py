@@ -10,10 +10,10 @@ import pytest
 import torch
 from subjects import make_rows, make_subject
 
-from tiny import FAMILIES, tiny_folder
+from tiny import DECODERS, FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
-from tunescope.lenses import LENSES, LensRows, look
+from tunescope.lenses import LENSES, LensRows, cka, look
 from tunescope.lenses.cka import CKALens, CKAOptions
 from tunescope.lenses.reading import View, read_pass
 from tunescope.models import load
@@ -36,7 +36,7 @@ def test_identical_models_have_cka_one_and_no_findings(kind, tmp_path):
     assert diagonal.height == 3 * 3 * (model.n_layers + 1 + (model.family.final_norm is not None))
     undefined = diagonal.filter(pl.col("value").is_null())
     # Pooling at [CLS] makes the embeddings one constant vector; CKA of a constant is undefined, and said to be.
-    assert set(undefined["site"]) == (set() if kind == "gpt2" else {"embeddings"})
+    assert set(undefined["site"]) == (set() if kind in DECODERS else {"embeddings"})
     assert all("constant" in note for note in undefined["note"])
     np.testing.assert_allclose(diagonal["value"].drop_nulls(), 1.0, atol=1e-12)
     assert output.findings == []
@@ -99,7 +99,7 @@ def test_padding_and_batching_do_not_matter(tmp_path):
     tokens = subject.draw(LensRows(n=80), labelled=False)
     options = CKAOptions(block=16, full_below=8)
     lens = CKALens(subject, options, len(tokens))
-    read_pass(subject, tokens, [lens.before()])
+    assert lens.before() is None  # so few states are kept, and need no pass of their own
     read_pass(subject, tokens, [lens])
     alone = CKALens(subject, options.model_copy(update={"variants": ("raw",)}), len(tokens))
     assert alone.before() is None
@@ -114,6 +114,21 @@ def test_padding_and_batching_do_not_matter(tmp_path):
     np.testing.assert_allclose(raw["value"], alone.table()["value"], atol=1e-5)
 
 
+@pytest.mark.parametrize("full_below", [8, 1024])
+def test_states_too_large_to_keep_are_read_twice_with_the_same_numbers(tmp_path, monkeypatch, full_below):
+    base, tuned = (load(str(tiny_folder("gpt2", tmp_path / str(s), seed=s))) for s in (0, 1))
+    subject = make_subject(base, tuned, make_rows(120))
+    options = {"rows": {"n": 80}, "block": 16, "full_below": full_below}
+    kept = look(subject, [("cka", options)], LENSES)[0].table
+    n, places = kept["n"].drop_nulls().max(), kept.select("site", "layer").unique().drop_nulls("layer").height
+    monkeypatch.setattr(cka, "MOST_KEPT", n * 2 * places * tuned.width * 4 - 1)  # a byte too little
+    lens = CKALens(subject, CKAOptions(**options), n)
+    assert lens.before() is lens.deviations
+    twice = look(subject, [("cka", options)], LENSES)[0].table
+    for column in ("value", "low", "high", "control"):
+        np.testing.assert_allclose(kept[column].to_numpy(), twice[column].to_numpy(), atol=1e-6)
+
+
 def test_a_shared_rogue_dimension_makes_raw_cka_and_only_raw_cka(tmp_path):
     """Two unrelated final norms that share one loud dimension: alike raw, unlike standardised or without it."""
     base, tuned = (load(str(tiny_folder("gpt2", tmp_path / str(s), seed=s))) for s in (0, 1))
@@ -121,7 +136,6 @@ def test_a_shared_rogue_dimension_makes_raw_cka_and_only_raw_cka(tmp_path):
     loud = Site("final_norm_out")
     tokens = subject.draw(LensRows(n=100), labelled=False)
     lens = CKALens(subject, CKAOptions(outliers=1), len(tokens))
-    before = lens.before()
 
     def louder(view: View) -> View:
         if view.site != loud:
@@ -133,10 +147,9 @@ def test_a_shared_rogue_dimension_makes_raw_cka_and_only_raw_cka(tmp_path):
         changed[:, :, 4] = 50 * torch.as_tensor(shared, dtype=changed.dtype)[:, None]
         return dataclasses.replace(view, activation=changed)
 
-    for reader in (before, lens):
-        plain = reader.update
-        reader.update = lambda view, plain=plain: plain(louder(view))  # type: ignore[method-assign]
-        read_pass(subject, tokens, [reader])
+    plain = lens.update
+    lens.update = lambda view: plain(louder(view))  # type: ignore[method-assign]
+    read_pass(subject, tokens, [lens])
     table = lens.table().filter(
         (pl.col("model") == "base_tuned")
         & (pl.col("site") == str(loud))

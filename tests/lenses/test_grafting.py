@@ -10,7 +10,7 @@ import torch
 from subjects import make_rows, make_subject
 from test_planted_head import planted_rows
 
-from tiny import FAMILIES, NAMES, tiny_folder
+from tiny import FAMILIES, NAMES, families, tiny_folder
 from tiny_encoder_decoder import folder_of
 from tunescope.capture.patch import check_places
 from tunescope.capture.patch_models import (
@@ -24,7 +24,7 @@ from tunescope.capture.patch_models import (
     tuned_readout,
 )
 from tunescope.errors import LensError, ModelError, SiteError
-from tunescope.lenses import LensRows
+from tunescope.lenses import LensRows, patching, patching_cross
 from tunescope.lenses.grafting import GraftOptions, run, single_parts
 from tunescope.lenses.grafting_runs import Grafts, Run
 from tunescope.models import load
@@ -108,7 +108,7 @@ def test_a_heads_graft_is_its_slices_of_the_weights(tmp_path):
         )
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", families("gpt2", "bert", "qwen3"))
 def test_parts_share_out_every_weight_and_ends_are_exact(kind, tmp_path):
     base, tuned = two(kind, tmp_path)
     blocks, halves = (
@@ -171,6 +171,30 @@ def test_the_random_control_moves_every_row_as_far(tmp_path):
         moved = dict(base.trunk.named_parameters())[name].detach() - ours
     torch.testing.assert_close(moved.norm(dim=-1), (theirs - ours).norm(dim=-1), rtol=1e-4, atol=1e-6)
     assert float((moved * (theirs - ours)).sum() / (theirs - ours).square().sum()) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
+def test_a_heads_random_graft_moves_its_weights_as_far(kind, tmp_path, monkeypatch):
+    base, tuned = two(kind, tmp_path)
+    found = grafts_of(base, tuned)
+    seen = {}
+
+    def watch(model, donor, rows, seed=None):
+        seen.update(donor)
+        return grafted(model, donor, rows, seed)
+
+    monkeypatch.setattr("tunescope.lenses.grafting_runs.grafted", watch)
+    answers = found.answers([Run("one", "head", 1, 2, control="random"), Run("one", "head", 1, 2)])
+    assert np.abs(answers.margin[:, 0] - answers.margin[:, 1]).max() > 1e-3
+    assert np.abs(answers.margin[:, 0] - found.ends.margin[:, 0]).max() > 1e-3
+    ours, theirs = found.states["base"], found.states["tuned"]
+    matrices = {name: value for name, value in seen.items() if value.dim() == 2}
+    assert len(matrices) >= 1
+    for name, value in matrices.items():
+        axis = 0 if kind == "gpt2" else 1
+        moved, wanted = (value - ours[name]).norm(dim=axis), (theirs[name] - ours[name]).norm(dim=axis)
+        torch.testing.assert_close(moved, wanted, rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(value, theirs[name])
 
 
 @pytest.mark.parametrize(("kind", "layer", "head"), [("gpt2", 1, 2), ("bert", 2, 1)])
@@ -242,6 +266,20 @@ def test_padding_and_batch_mates_do_not_matter(tmp_path):
     for row in (0, 7):
         alone = found.on(np.array([row])).answers(runs)
         np.testing.assert_allclose(alone.margin[0], together.margin[row], atol=2e-5)
+
+
+def test_a_nan_names_its_block_and_row_in_patches_and_grafts(tmp_path):
+    base, tuned = two("bert", tmp_path)
+    with torch.no_grad():
+        tuned.trunk.encoder.layer[1].output.dense.bias[3] = float("nan")
+    named = r"The residual stream behind block 1 is not finite for row row-\d+"
+    with pytest.raises(LensError, match=named):
+        run(make_subject(base, tuned), GraftOptions(rows=ROWS))
+    with pytest.raises(LensError, match=named):
+        patching_cross.run(make_subject(base, tuned), patching_cross.CrossOptions(rows=ROWS))
+    options = patching.PatchingOptions(rows=ROWS, pairs={"kind": "rows"})
+    with pytest.raises(LensError, match=named):
+        patching.run(make_subject(tuned, tuned, base_head="none"), options)
 
 
 def test_models_of_two_stacks_are_refused_by_name(tmp_path):

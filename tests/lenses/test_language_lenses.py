@@ -13,8 +13,10 @@ from tiny import FAMILIES, tiny_folder
 from tunescope.capture import Site, constant, editing, read, zero
 from tunescope.data.batches import collate
 from tunescope.errors import LensError, SiteError
-from tunescope.lenses import LENSES, Subject, look
+from tunescope.lenses import LENSES, LensRows, Subject, look
 from tunescope.lenses.ablation_options import AblationOptions
+from tunescope.lenses.ablation_table import halves
+from tunescope.lenses.components import group
 from tunescope.lenses.language_ablation import METRIC, language_effects
 from tunescope.lenses.language_direct import direct_tokens
 from tunescope.models import load
@@ -188,14 +190,52 @@ def test_the_logit_lens_ends_at_the_models_own_loss_and_its_controls_are_closed_
     assert value("kl_to_final", 0) > 0.01
 
 
+def test_removal_curves_end_where_all_heads_are_gone(folders):
+    base, tuned = load_language_model(folders["llama"]), load_language_model(folders["llama tuned"])
+    subject = subject_of(base, tuned)
+    removal = {"of": "heads", "steps": 3, "random_orders": 1}
+    options = {
+        **SMALL,
+        "components": ["heads"],
+        "edits": ["zero"],
+        "removal": removal,
+        "random_control": False,
+    }
+    output = look(subject, [("ablation", options)], LENSES)[0]
+    curves = output.table.filter((pl.col("scope") == "removal") & (pl.col("metric") == METRIC))
+    assert set(curves["order"]) == {"strongest_first", "weakest_first", "random 0"}
+    assert set(curves["step"]) == {1, 4, 8}
+    rows = questions(tuned, subject.draw(LensRows(**ROWS), labelled=False), subject.sampling_seed)
+    _, second = halves(rows.rows, subject.sampling_seed)
+    reference = questions(tuned, subject.tokens("train"), subject.sampling_seed).tokens
+    parsed = AblationOptions.model_validate(options)
+    every_head = [group(tuned, "all", ["L0H0-3", "L1H0-3"], "zero")]
+    for which, model in (("base", base), ("tuned", tuned)):
+        with SILENT.task("", 1) as task:
+            found = language_effects(model, rows.take(second), reference, parsed, 0, task, every_head)
+        last = curves.filter((pl.col("model") == which) & (pl.col("step") == 8))
+        assert last["value"].to_list() == pytest.approx([float(found.values[METRIC].mean())] * 3, abs=1e-5)
+        assert last["n"].to_list() == [len(second)] * 3
+    # The head that comes first is the one whose loss costs most on the first half; its point is of the second half.
+    names = [rows.rows.row_ids[index] for index in second]
+    own = output.examples.filter((pl.col("model") == "tuned") & (pl.col("site") == "head_out"))
+    halved = own.with_columns(pl.col("row_id").is_in(names).alias("shown")).group_by("component", "shown")
+    means = halved.agg(pl.col(METRIC).mean())
+    picked = means.filter(~pl.col("shown")).sort(METRIC)["component"][0]
+    expected = means.filter(pl.col("shown") & (pl.col("component") == picked))[METRIC][0]
+    first = curves.filter((pl.col("model") == "tuned") & (pl.col("step") == 1))
+    found = first.filter(pl.col("order") == "strongest_first")["value"].to_list()
+    assert found == pytest.approx([expected], abs=1e-5)
+
+
 def test_what_needs_classes_or_one_shape_is_refused_in_a_sentence(folders, tmp_path):
     base, tuned = load_language_model(folders["llama"]), load_language_model(folders["llama tuned"])
     subject = subject_of(base, tuned)
     for name in ("words", "dimensions", "probes", "maps"):
         with pytest.raises(LensError, match=f"The lens '{name}' needs classes, and arm is a language model"):
             look(subject, [(name, {})], LENSES)
-    with pytest.raises(LensError, match="ablation: removal is made for classifiers"):
-        look(subject, [("ablation", {**SMALL, "removal": {}})], LENSES)
+    with pytest.raises(LensError, match="ablation: screen is made for classifiers"):
+        look(subject, [("ablation", {**SMALL, "screen": {}})], LENSES)
     deep = subject_of(load_language_model(folders["llama deep"]), tuned)
     with pytest.raises(
         LensError, match=r"3 layers x 4 heads, width 32.*2 layers.*cka, similarity, words remain"

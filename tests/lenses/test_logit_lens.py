@@ -9,7 +9,7 @@ import torch
 from subjects import make_rows, make_subject, splits_of
 from test_planted_head import planted_rows
 
-from tiny import FAMILIES, tiny_folder
+from tiny import families, tiny_folder
 from tunescope.errors import LensError
 from tunescope.evaluation import logits_of
 from tunescope.evaluation.margins import margin
@@ -25,7 +25,7 @@ def lens_of(subject, **options):
     return look(subject, [("logit_lens", {**ROWS, **options})], LENSES)[0]
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", families("gpt2", "bert", "llama", "roberta"))
 def test_the_last_layer_is_the_model_and_identical_models_do_not_differ(kind, tmp_path):
     model = load(str(tiny_folder(kind, tmp_path)))
     subject = make_subject(model, model)
@@ -55,7 +55,8 @@ def test_every_layer_is_what_its_own_norm_pooling_and_head_make_of_it(kind, tmp_
             for layer, state in enumerate(
                 states[:-1], start=-1
             ):  # the last is the final norm's output in GPT-2
-                pooled = model.trunk.ln_f(state)[:, -1] if kind == "gpt2" else state[:, 0]
+                norm = model.family.final_norm
+                pooled = state[:, 0] if norm is None else model.trunk.get_submodule(norm)(state)[:, -1]
                 logits = model.head(pooled).double().numpy()
                 found = output.examples.filter(
                     (pl.col("row_id") == tokens.row_ids[index]) & (pl.col("layer") == layer)
@@ -122,6 +123,6 @@ def test_bad_input_is_refused(tmp_path):
     with torch.no_grad():
         model.trunk.h[1].mlp.c_proj.bias[3] = float("nan")
     with pytest.raises(
-        LensError, match=r"logits read at resid_post\[1\] are NaN or infinite .* is row row-\d+"
+        LensError, match=r"resid_post\[1\] is NaN or infinite in \d+ of \d+ rows of a batch: row-\d+"
     ):
         lens_of(make_subject(model, model, rows, base_head="none"))

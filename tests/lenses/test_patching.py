@@ -9,16 +9,22 @@ from subjects import make_rows, make_subject
 from test_planted_head import planted_rows
 
 from tiny import tiny_folder
+from tunescope.capture.patch import PatchPlace
+from tunescope.capture.sites import Site
 from tunescope.errors import LensError
+from tunescope.evaluation.predict import logits_of
 from tunescope.lenses import LENSES, LensRows, look
 from tunescope.lenses.mediation import MediationOptions, mediation
 from tunescope.lenses.patching import PatchingOptions, run
 from tunescope.lenses.patching_cross import CrossOptions
 from tunescope.lenses.patching_cross import run as run_cross
-from tunescope.lenses.patching_pairs import Pairs, pairs_of, telling_words
+from tunescope.lenses.patching_pairs import Pairs, pairs_of
+from tunescope.lenses.patching_runs import PatchRequest, pair_margins, unrelated_texts
+from tunescope.lenses.patching_words import replacements, telling_words
 from tunescope.models import load
 from tunescope.planted.changed import changed_head_models
 from tunescope.planted.decisive import BAD, GOOD, planted_head_model
+from tunescope.seeds import derive_seed
 
 ROWS = LensRows(n=40)
 
@@ -94,6 +100,72 @@ def test_words_that_tell_a_class_come_from_train_rows_alone(tmp_path):
         old, new = change.split(" > ")
         assert (old in GOOD) != (new in GOOD)
         assert int((np.asarray(clean) != np.asarray(corrupt)).sum()) == 1
+
+
+def test_of_possible_words_the_one_with_the_largest_gap_is_taken(tmp_path):
+    subject, truth = planted("gpt2", 1, 2, tmp_path)
+    texts = dict(subject.texts.iter_rows())
+    chosen, random = (pairs_of(subject, Pairs(choose=how), ROWS) for how in ("largest_gap", "random"))
+    assert chosen.names == random.names
+    margins = []
+    for pairs in (chosen, random):
+        known = subject.tuned.tokenizer.batch_decode(pairs.corrupt.input_ids)
+        margins.append(
+            [truth.margin(text, int(label)) for text, label in zip(known, pairs.clean.labels, strict=True)]
+        )
+    assert all(own <= other + 1e-6 for own, other in zip(*margins, strict=True))
+    telling = telling_words(texts, subject.tokens("train"), 2)
+    for name, label, margin in zip(chosen.names, chosen.clean.labels, margins[0], strict=True):
+        possible = replacements(
+            subject.tuned.tokenizer, texts[name], int(label), telling,
+            np.random.default_rng(derive_seed(subject.sampling_seed, "corrupted word", name)),
+        )  # fmt: skip
+        assert margin == pytest.approx(min(truth.margin(text, int(label)) for text in possible))
+
+
+def test_an_unrelated_text_is_drawn_from_all_rows_and_is_neither_of_the_pair(tmp_path):
+    subject, _ = planted("bert", 2, 1, tmp_path)
+    pairs = pairs_of(subject, Pairs(), ROWS).take(np.array([0, 1, 2]))
+    pool = subject.draw(LensRows(n=1000), labelled=False)
+    places = [PatchPlace(Site("resid_pre", 0)), PatchPlace(Site("head_out", 2), (1,))]
+    request = PatchRequest(places, 3, pool=pool)
+    lent = unrelated_texts(pairs.corrupt, pairs.clean, request)
+    logits = []
+    for one, first, second in zip(lent, pairs.corrupt.input_ids, pairs.clean.input_ids, strict=True):
+        tokens, row = one
+        ids = tokens.input_ids[row]
+        assert len(ids) == len(first)
+        assert not np.array_equal(ids, first)
+        assert not np.array_equal(ids, second)
+        logits.append(logits_of(subject.tuned, tokens.take(np.array([row])))[0])
+    found = pair_margins(subject.tuned, pairs.corrupt, pairs.clean, pairs.clean.labels, request)
+    # The whole stream of the unrelated text gives the unrelated text's own margin.
+    expected = [row[label] - row[1 - label] for row, label in zip(logits, pairs.clean.labels, strict=True)]
+    np.testing.assert_allclose(found.unrelated[:, 0], expected, atol=1e-4)
+    alone = pair_margins(
+        subject.tuned, *(side.take(np.array([0])) for side in (pairs.corrupt, pairs.clean)), pairs.clean.labels[:1],
+        PatchRequest(places, 3),
+    )  # fmt: skip
+    assert np.isnan(alone.unrelated).all()  # nothing else has its length
+    assert np.isfinite(alone.patched).all()
+
+
+def test_base_and_tuned_are_compared_on_the_same_pairs(tmp_path):
+    changed_head_models("bert", 2, 1, tmp_path)
+    base, tuned = load(str(tmp_path / "base")), load(str(tmp_path / "tuned"))
+    rows = planted_rows()
+    subject = make_subject(tuned, tuned, rows, base_head="tuned", texts=rows.frame.select("row_id", "text"))
+    options = PatchingOptions(rows=ROWS, sites=("head_out",), directions=("denoising",))
+    table, _ = run(subject, options)
+    change = of(table, model="tuned_minus_base", estimator="ratio_of_sums", control="none")
+    assert change.height == 12
+    assert (change["value"] == 0).all()  # one model on both sides, to the last bit
+    assert (change["p"] == 1).all()
+    subject.base = base  # its head writes nothing, so no word matters to it
+    table, _ = run(subject, options)
+    change = of(table, model="tuned_minus_base", estimator="ratio_of_sums", control="none")
+    assert change["value"].is_null().all()
+    assert change["n"].to_list() == [0] * 12
 
 
 def test_rows_are_paired_by_length_across_classes_once_each(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunescope.errors import LensError
-from tunescope.stats.ratios import bootstrap_ratios
+from tunescope.stats.ratios import bootstrap_ratio_differences, bootstrap_ratios
 
 
 def test_it_is_the_percentile_interval_of_resampled_groups():
@@ -24,6 +24,32 @@ def test_it_is_the_percentile_interval_of_resampled_groups():
     assert found.high[0] == pytest.approx(np.quantile(draws, 0.975), abs=0.01)
     assert (found.low[1], found.high[1]) == (1, 1)
     assert "all values are equal" in found.notes[1]
+
+
+def test_a_difference_of_two_ratios_is_paired():
+    generator = np.random.default_rng(2)
+    below = generator.uniform(1, 3, (60, 2))
+    noise = generator.normal(0, 0.3, 60)  # shared by both ratios, so it cancels
+    above = [0.7 * below[:, 0] + noise * below[:, 0], 0.4 * below[:, 0] + noise * below[:, 0]]
+    first, second = ((own[:, None], below[:, 0]) for own in above)
+    groups = np.arange(60) // 2
+    found = bootstrap_ratio_differences(first, second, groups, seed=1)
+    assert found.value == pytest.approx(0.3)
+    assert (found.low[0], found.high[0]) == pytest.approx((0.3, 0.3))
+    single = bootstrap_ratios(*first, groups, seed=1)
+    assert single.high[0] - single.low[0] > 0.05  # unpaired it would be this wide at least
+    other = (above[1][:, None], below[:, 1])
+    found = bootstrap_ratio_differences(first, other, groups, resamples=4000, seed=1)
+    draws = []
+    for _ in range(4000):
+        rows = np.concatenate([np.flatnonzero(groups == g) for g in generator.integers(0, 30, 30)])
+        draws.append(
+            above[0][rows].sum() / below[rows, 0].sum() - above[1][rows].sum() / below[rows, 1].sum()
+        )
+    assert (found.low[0], found.high[0]) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+    zero = bootstrap_ratio_differences(first, (np.ones((60, 1)), np.zeros(60)), groups)[0]
+    assert (zero.value, zero.low) == (None, None)
+    assert "denominators sum to 0" in zero.note
 
 
 def test_what_is_undefined_is_said():

@@ -141,9 +141,7 @@ def _check_heads(classifier: Classifier, edit: Edit) -> None:
     n_heads = stack_of(classifier, edit.site).n_heads
     bad = [head for head in edit.heads or () if not 0 <= head < n_heads]
     if bad or not edit.heads:
-        raise EditError(
-            f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {n_heads - 1}."
-        )
+        raise EditError(f"{edit.site}: heads {bad} are outside the model; its heads are 0 to {n_heads - 1}.")
 
 
 def _same_shape(new: torch.Tensor, old: torch.Tensor, edit: Edit) -> torch.Tensor:

@@ -225,7 +225,7 @@ def grafted(
                 kept.append((parameter, mask, before))
                 new = donor[name].to(parameter) if mask is None else donor[name].to(parameter)[mask]
                 if random_seed is not None:
-                    new = before + _random_like(new - before, random_seed, name)
+                    new = before + random_like(new - before, random_seed, name)
                 _put(parameter, mask, new)
         yield
     finally:
@@ -241,13 +241,20 @@ def _put(parameter: nn.Parameter, mask: torch.Tensor | None, value: torch.Tensor
         parameter[mask] = value
 
 
-def _random_like(change: torch.Tensor, seed: int, name: str) -> torch.Tensor:
-    """Return a random change of the same norm, row by row for matrices."""
+def random_like(change: torch.Tensor, seed: int, name: str, dim: int = -1) -> torch.Tensor:
+    """Return a random change as far as a given one: each row of a matrix keeps its norm, a vector its own.
+
+    Args:
+        change: What is given.
+        seed: Seeds what is drawn, together with the name.
+        name: Of the parameter.
+        dim: Along which axis norms are taken; 0 keeps every column's.
+    """
     generator = torch.Generator().manual_seed(derive_seed(seed, "random graft", name))
     drawn = torch.randn(change.shape, generator=generator).to(change)
     if change.dim() < 2:
         return drawn * (change.norm() / drawn.norm().clamp(min=1e-30))
-    return drawn * (change.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True).clamp(min=1e-30))
+    return drawn * (change.norm(dim=dim, keepdim=True) / drawn.norm(dim=dim, keepdim=True).clamp(min=1e-30))
 
 
 def moved_names(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> set[str]:

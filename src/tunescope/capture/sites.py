@@ -52,7 +52,9 @@ class Site:
             raise SiteError(f"There is no stack {self.stack!r}; the stacks are {' and '.join(STACKS)}.")
         if self.name in CROSS:
             if self.stack == "encoder":
-                raise SiteError(f"The encoder has no {self.name}: only the decoder attends to the other stack.")
+                raise SiteError(
+                    f"The encoder has no {self.name}: only the decoder attends to the other stack."
+                )
             object.__setattr__(self, "stack", "decoder")
         if self.name in WHOLE and self.stack is not None:
             raise SiteError(f"{self.name!r} is of the whole model: write it without a stack.")

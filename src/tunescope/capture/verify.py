@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
 from tunescope.capture.checks import check_close, check_edits, check_shape
@@ -12,8 +14,10 @@ from tunescope.capture.verify_encoder_decoder import verify_stacks
 from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier, right_padded
 
+Model = TypeVar("Model", bound=Classifier)
 
-def verify(classifier: Classifier) -> Classifier:
+
+def verify(classifier: Model) -> Model:
     """Check the family's table on a probe batch, and return the classifier.
 
     Checked: shapes of every site; attention rows sum to 1; ``head_out`` plus bias sums to ``attn_out``; a pre-norm

@@ -9,7 +9,6 @@ another example's value there; noise adds Gaussian noise of the component's own 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import polars as pl
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses import ablation_table as tables
-from tunescope.lenses.ablation_options import AblationOptions, Removal, planned
+from tunescope.lenses.ablation_options import AblationOptions, Removal, planned, removal_variants
 from tunescope.lenses.ablation_published import published_records, require_class
 from tunescope.lenses.ablation_screen import screen
-from tunescope.lenses.components import KIND_SITES, Scope, Variant, every, removals
+from tunescope.lenses.components import KIND_SITES, Scope, Variant, every
 from tunescope.lenses.directions import directions_of
 from tunescope.lenses.effects import ARRAYS, Effects, empty_effects, fill
 from tunescope.lenses.replacement import needs_statistics, statistics
@@ -33,7 +32,6 @@ from tunescope.lenses.sweep_encoder_decoder import StackSweep, stream_width
 from tunescope.lenses.sweep_store import SweepStore, forget, sweep_key
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
-from tunescope.seeds import derive_seed
 from tunescope.stats.results import result_table
 
 WHAT = (
@@ -178,7 +176,6 @@ def _removal_records(
     """Rank components on one half of the rows and return the removal curves on the other."""
     assert options.removal is not None
     first, second = tables.halves(tokens, subject.sampling_seed)
-    variants: list[Variant] = []
     singles = every(subject.tuned, (options.removal.of,), options.edits[0])
     if options.removal.of in options.components:
         column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
@@ -188,32 +185,9 @@ def _removal_records(
     else:
         ranked = _swept(subject, options, tokens.take(first), reference, singles)["tuned"]
         strength = ranked.margin_change.mean(0)
-    for edit in options.edits[:2]:
-        mine = [replace(one, edit=edit) for one in singles]
-        for order, name in _orders(options.removal, strength, subject.sampling_seed):
-            variants += removals(
-                [mine[index] for index in order], name, _steps(len(mine), options.removal.steps)
-            )
+    variants = removal_variants(options, singles, strength, subject.sampling_seed)
     shown = tokens.take(second)
     return _all_records(subject, options, _swept(subject, options, shown, reference, variants), shown)
-
-
-def _orders(removal: Removal, strength: np.ndarray, seed: int) -> list[tuple[np.ndarray, str]]:
-    found: list[tuple[np.ndarray, str]] = []
-    for order in removal.orders:
-        if order == "random":
-            for draw in range(removal.random_orders):
-                generator = np.random.default_rng(derive_seed(seed, "removal order", draw))
-                found.append((generator.permutation(len(strength)), f"random {draw}"))
-        else:
-            ranked = np.argsort(strength, kind="stable")  # the largest loss of margin first
-            found.append((ranked if order == "strongest_first" else ranked[::-1], order))
-    return found
-
-
-def _steps(components: int, steps: int) -> list[int]:
-    """Return at which numbers of removed components a curve is measured: 1, the whole, and evenly between."""
-    return sorted({round(count) for count in np.linspace(1, components, min(steps, components)).tolist()})
 
 
 __all__ = ["KIND_SITES", "AblationOptions", "Effects", "Removal", "Scope", "planned", "run", "sweep_effects"]

@@ -127,7 +127,11 @@ def _beside(shown: pl.DataFrame, best: dict[str, Any], model: str, control: str)
 
 def _name(row: dict[str, Any]) -> str:
     if row["site"] in SINGLE_HEADS:
-        return f"head {row.get('component') or ''}" if row.get("stack") else f"head L{row['layer']}H{row['head']}"
+        return (
+            f"head {row.get('component') or ''}"
+            if row.get("stack")
+            else f"head L{row['layer']}H{row['head']}"
+        )
     name = f"{NAMES[row['site']]} {row['layer']}"
     return f"{name} of the {row['stack']}" if row.get("stack") else name
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.lenses.ablation_published import published_variants
@@ -17,6 +19,7 @@ from tunescope.lenses.components import (
     named_groups,
     pairs,
     parse,
+    removals,
     single,
 )
 from tunescope.lenses.components_encoder_decoder import no_ops_in_stacks, refuse_for_stacks
@@ -25,6 +28,7 @@ from tunescope.lenses.effects import Metric
 from tunescope.lenses.samples import Sample
 from tunescope.lenses.subject import LensRows
 from tunescope.models.classifier import Classifier
+from tunescope.seeds import derive_seed
 
 Order = Literal["strongest_first", "weakest_first", "random"]
 NEVER_RANDOM = ("pair", "all_but_one", "removal")  # their control is the single component, or a random order
@@ -151,3 +155,42 @@ def planned(model: Classifier, options: AblationOptions) -> list[Variant]:
         return found + no_ops_in_stacks(model, options.edits[0])
     found += [single("mlp_out", layer, None, options.edits[0], "no_op") for layer in range(model.n_layers)]
     return found
+
+
+def removal_variants(
+    options: AblationOptions, singles: Sequence[Variant], strength: np.ndarray, seed: int
+) -> list[Variant]:
+    """Return the steps of every removal curve, for the first two edits.
+
+    Args:
+        options: Of the lens; ``removal`` is set.
+        singles: The components.
+        strength: The effect of each alone, `[K]`; the lowest is the strongest.
+        seed: Seeds random orders.
+    """
+    assert options.removal is not None
+    found: list[Variant] = []
+    for edit in options.edits[:2]:
+        mine = [replace(one, edit=edit) for one in singles]
+        for order, name in _orders(options.removal, strength, seed):
+            steps = _steps(len(mine), options.removal.steps)
+            found += removals([mine[index] for index in order], name, steps)
+    return found
+
+
+def _orders(removal: Removal, strength: np.ndarray, seed: int) -> list[tuple[np.ndarray, str]]:
+    found: list[tuple[np.ndarray, str]] = []
+    for order in removal.orders:
+        if order == "random":
+            for draw in range(removal.random_orders):
+                generator = np.random.default_rng(derive_seed(seed, "removal order", draw))
+                found.append((generator.permutation(len(strength)), f"random {draw}"))
+        else:
+            ranked = np.argsort(strength, kind="stable")  # the largest loss of margin first
+            found.append((ranked if order == "strongest_first" else ranked[::-1], order))
+    return found
+
+
+def _steps(components: int, steps: int) -> list[int]:
+    """Return at which numbers of removed components a curve is measured: 1, the whole, and evenly between."""
+    return sorted({round(count) for count in np.linspace(1, components, min(steps, components)).tolist()})

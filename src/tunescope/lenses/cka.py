@@ -119,7 +119,8 @@ class CKALens(ReadingLens):
 
     def _keeper(self, rows: int) -> KeptRows | None:
         """Return what keeps all rows' pooled states, where a variant needs their deviations and they are small."""
-        values = sum(self.subject.model(which).width for which, _ in self.keys) * rows
+        widths = {"base": self.subject.base.width, "tuned": self.subject.tuned.width}
+        values = rows * sum(widths[which] for which, _ in self.keys)
         small = values * np.dtype(np.float32).itemsize <= MOST_KEPT
         return KeptRows(rows, self.options.position) if small and self._needs_deviations else None
 

@@ -26,7 +26,7 @@ from tunescope.lenses.ablation_table import FEWEST_TEXTS, halves
 from tunescope.lenses.grafting_runs import Grafts, Run
 from tunescope.lenses.grafting_sets import greedy, weight_rows
 from tunescope.lenses.patching_cross import comparable
-from tunescope.lenses.patching_measure import Answers, Between
+from tunescope.lenses.patching_measure import Answers, Between, Place
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.seeds import derive_seed
@@ -128,7 +128,10 @@ class _Found:
     def singles(self) -> list[dict[str, Any]]:
         """Graft every part alone, and without it; the random control beside."""
         directions = ["tuned_into_base", *(["base_into_tuned"] if self.options.both_ways else [])]
-        records = []
+        between = self.between(np.arange(len(self.grafts.tokens)))
+        records: list[dict[str, Any]] = []
+        picks: dict[str, Place] = {}
+        first, second = halves(self.grafts.tokens, self.subject.sampling_seed)
         for direction in directions:
             runs = [
                 replace(one, direction=direction)
@@ -137,7 +140,11 @@ class _Found:
             if self.options.random_control and direction == "tuned_into_base":
                 runs += [replace(one, control="random") for one in runs]
             runs.append(Run("one", "block", 0, direction=direction, control="no_op"))
-            records += self._records(runs)
+            axes, answers = [axes_of(one) for one in runs], self.grafts.answers(runs)
+            records += between.records(self.subject, axes, answers, direction == "base_into_tuned")
+            if len(set(between.groups.tolist())) >= FEWEST_TEXTS:
+                picks = picks or between.picks(axes, answers, first)
+                records += between.picked(self.subject, axes, answers, picks, second)
         return records
 
     def curves(self) -> list[dict[str, Any]]:

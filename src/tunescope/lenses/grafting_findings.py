@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.patching_findings import KINDS, PICKED, beyond, name_of, percent, same_place
+from tunescope.lenses.patching_findings import KINDS, PICKED, beyond, name_of, percent, picked, same_place
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
@@ -55,26 +55,21 @@ def _end(row: dict[str, Any]) -> str:
     return "the embeddings" if row["layer"] is None else f"block {row['layer']}"
 
 
-def _single(mine: pl.DataFrame, of: tuple[str, list[str]], subject: Subject) -> list[Finding]:
-    own = mine.filter((pl.col("scope") == "one") & (pl.col("metric") == "recovered_margin"))
-    own = own.filter(pl.col("value").is_not_null() & pl.col("site").is_in(of[1]))
-    real = own.filter(pl.col("control") == "none").sort("value", descending=True)
-    if real.is_empty():
+def _single(mine: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[Finding]:
+    if "pick" not in mine.columns:
         return []
-    row = real.row(0, named=True)
-    control = same_place(own.filter(pl.col("control") == "random"), row)
-    back = mine.filter(
-        (pl.col("scope") == "one") & (pl.col("metric") == "lost_margin") & (pl.col("control") == "none")
-    )
-    lost = same_place(back, row)
+    row, control = picked(mine, of[1], "recovered_margin")
+    if row is None:
+        return []
+    lost, _ = picked(mine, of[1], "lost_margin")
     without = "" if lost is None else f"; without them the tuned model loses {percent(lost)} of it"
     sentence = (
         f"Of all {of[0]}, the tuned weights of {name_of(row)} alone bring most into the base: {percent(row)} of the "
-        f"gain in margin{without}."
+        f"gain in margin{without} ({PICKED})."
     )
-    clear = row["q"] is not None and row["q"] <= 0.05 and beyond(row, control)
-    held = f"a random change of the same size: {percent(control)}"
-    return [_finding(row, sentence, (f"{CURVE_TEST}, {PICKED}", held), clear, subject)]
+    clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
+    held = f"a random change of its weights of the same size: {percent(control)}"
+    return [_finding(row, sentence, (f"{CURVE_TEST}; {PICKED}", held), clear, subject)]
 
 
 def _smallest(mine: pl.DataFrame, subject: Subject) -> list[Finding]:

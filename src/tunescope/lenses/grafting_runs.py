@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from tunescope.capture.patch import Patcher, PatchPlace
 from tunescope.capture.patch_models import (
@@ -19,6 +20,7 @@ from tunescope.capture.patch_models import (
     moved_names,
     names_of,
     parts_of,
+    random_like,
     rows_of,
     trunk_state,
     tuned_readout,
@@ -29,7 +31,7 @@ from tunescope.capture.stored import StoredPass, logits_of, run_blocks, store
 from tunescope.data.batches import Batch
 from tunescope.data.tokens import Tokens
 from tunescope.lenses.patching_measure import Answers
-from tunescope.lenses.sweep import equal_length_batches
+from tunescope.lenses.sweep import equal_length_batches, require_finite_pass
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
@@ -80,7 +82,7 @@ class Run:
         if self.scope == "greedy":
             return " + ".join(str(part) for part in self.parts)
         if self.scope == "rows":
-            return f"{self.share:.1%} of rows"
+            return f"{100 * (self.share or 0):g} % of rows"
         own = f"L{self.layer}H{self.head}" if self.kind == "head" else str(self.part)
         return own if self.scope == "one" else f"{self.scope.replace('_', ' ')}: {own}"
 
@@ -172,6 +174,8 @@ class Grafts:
             for batch in equal_length_batches(self.tokens, TOKENS_STORED):
                 inputs = batch.to(self.base.device).inputs()
                 stored = _Stored(batch, inputs, store(self.base, inputs), store(self.tuned, inputs))
+                for one in (stored.base, stored.tuned):
+                    require_finite_pass(one, one.logits, batch.row_ids)
                 if random:
                     with grafted(self.base, self.states["tuned"], everything, self.seed):
                         stored.random = store(self.base, inputs)
@@ -189,16 +193,35 @@ class Grafts:
             if not attention & self.moved:
                 out[members] = clean.logits
                 continue
-            donor = with_head_inputs(clean, layer, heads_under(model, other, clean, layer))
+            if control == "random":
+                heads, weights = self._random_heads(model, other, clean, layer)
+            else:
+                heads, weights = heads_under(model, other, clean, layer), head_weights(other, layer)
+            donor = with_head_inputs(clean, layer, heads)
             places = [PatchPlace(Site("head_out", layer), (int(runs[index].head or 0),)) for index in members]
-            patcher = Patcher(model, clean, donor, {layer: head_weights(other, layer)})
-            way = self._directions(len(members), layer) if control == "random" else None
-            out[members] = patcher.logits(places, direction=way)
+            out[members] = Patcher(model, clean, donor, {layer: weights}).logits(places)
 
-    def _directions(self, count: int, layer: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(self.seed + layer)
-        drawn = torch.randn(count, self.base.width, generator=generator)
-        return drawn / drawn.norm(dim=1, keepdim=True)
+    def _random_heads(
+        self, model: Classifier, other: Classifier, clean: StoredPass, layer: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a block's heads and their output weights with random changes as large as tuning's.
+
+        Every vector with which a head reads (a query's, key's or value's) or writes moves as far as the graft would
+        move it, in a random direction; a bias moves as a whole. So the control is one of weights, head by head.
+        """
+        ours, theirs = (self.states["base" if one is self.base else "tuned"] for one in (model, other))
+        inside = f"{model.family.path('attention', layer)}."
+        changed = {}
+        for name in sorted(one for one in self.moved if one.startswith(inside)):
+            # The projections of GPT-2 are stored turned around: there a column is what one query (key, value) reads.
+            turned = isinstance(model.trunk.get_submodule(name.rpartition(".")[0]), Conv1D)
+            way = random_like(theirs[name] - ours[name], self.seed, name, 0 if turned else -1)
+            changed[name] = ours[name] + way
+        with grafted(model, changed, dict.fromkeys(changed)):
+            heads = heads_under(model, model, clean, layer)
+        own = head_weights(model, layer)
+        written = random_like(head_weights(other, layer) - own, self.seed, f"heads of block {layer}")
+        return heads, own + written
 
     def _sides(self, stored: _Stored, direction: str) -> tuple[Classifier, Classifier, StoredPass]:
         if direction == "tuned_into_base":

@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunescope.capture.shared import going_on_from, keeping, shared_depth
-from tunescope.data.batches import Batch, batches
+from tunescope.capture.shared import going_on_from, keeping, shared_depth, starting_from
+from tunescope.capture.sites import Site
+from tunescope.data.batches import Batch
+from tunescope.data.packed import PackedBatch
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.models.classifier import Classifier
 from tunescope.models.heads import ReorderedHead, SigmoidHead
+from tunescope.models.packed import model_batches
+from tunescope.models.store import ActivationStore
 from tunescope.progress import SILENT, Progress
 from tunescope.stats.dimension_curves import Linear
 
@@ -47,11 +51,15 @@ def read_head_input(classifier: Classifier, tokens: Tokens, progress: Progress =
 
 
 def read_head_inputs(
-    models: Sequence[Classifier], tokens: Tokens, progress: Progress = SILENT
+    models: Sequence[Classifier],
+    tokens: Tokens,
+    progress: Progress = SILENT,
+    store: ActivationStore | None = None,
 ) -> list[HeadInput]:
     """Do what :func:`read_head_input` does for a model, or for a base and what was tuned from it.
 
-    Blocks that tuning left alone are run once; see :mod:`tunescope.capture.shared`.
+    Blocks that tuning left alone are run once, or start from what the store holds; see
+    :mod:`tunescope.capture.shared`.
 
     Raises:
         LensError: A head does not end in a linear layer, or rows are cut into several windows.
@@ -59,11 +67,13 @@ def read_head_inputs(
     readers = [_HeadReader(model, len(tokens)) for model in models]
     depth = shared_depth(models[0], models[1]) if len(models) == 2 else 0
     count = len(tokens) * len(models)
+    start = starting_from(store, models[0], tokens, [Site("pooled")], depth or None)
     with torch.inference_mode(), progress.task("reading the head's input", count, "rows") as task:
-        for batch in batches(tokens):
+        for batch in model_batches(models[0], tokens):
             with contextlib.ExitStack() as stack:
                 kept = stack.enter_context(keeping(models[0], depth)) if depth else []
-                readers[0].read(batch)
+                with start(batch):
+                    readers[0].read(batch)
                 if kept:
                     stack.enter_context(going_on_from(models[1], depth, kept[-1]))
                 for reader in readers[1:]:
@@ -81,7 +91,7 @@ class _HeadReader:
         self.values = np.empty((rows, self.layer.in_features))
         self.logits = np.empty((rows, len(classifier.labels)))
 
-    def read(self, batch: Batch) -> None:
+    def read(self, batch: Batch | PackedBatch) -> None:
         given = batch.to(self.classifier.device).inputs()
         if "row_of" in given:
             raise LensError("Rows of several windows have no one vector at the head's input.")

@@ -7,6 +7,7 @@ one of classifiers (:mod:`tunescope.lenses.sweep`), with every token of the last
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ import polars as pl
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses.ablation_findings import VERBS
-from tunescope.lenses.ablation_options import AblationOptions, planned
+from tunescope.lenses.ablation_options import AblationOptions, planned, removal_variants
 from tunescope.lenses.ablation_table import FEWEST_TEXTS, HEADS, SUBLAYERS, Summary, halves
-from tunescope.lenses.components import Variant
+from tunescope.lenses.components import Variant, every
 from tunescope.lenses.language import VOCABULARY_NUMBERS, asked, language
 from tunescope.lenses.replacement import needs_statistics, statistics
 from tunescope.lenses.subject import LensRows, Subject, clusters
@@ -59,15 +60,18 @@ class LanguageEffects:
 
 
 def language_effects(
-    model: Classifier, rows: Questions, reference: Tokens, options: AblationOptions, seed: int, task: Task
-) -> LanguageEffects:
+    model: Classifier, rows: Questions, reference: Tokens, options: AblationOptions, seed: int, task: Task,
+    chosen: Sequence[Variant] | None = None,
+) -> LanguageEffects:  # fmt: skip
     """Run the sweep of one language model; rows as they were asked, reference rows as the model would see them.
+
+    ``chosen`` are the changes; None is all that the options ask for.
 
     Raises:
         LensError: A component is outside the model, or an activation is not finite (layer and row are named).
     """
     own = language(model)
-    wanted = planned(own, options)
+    wanted = planned(own, options) if chosen is None else list(chosen)
     was_training = own.training
     own.eval()
     try:
@@ -101,17 +105,41 @@ def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.Da
     rows = asked(subject, subject.draw(options.rows, labelled=False), "ablation")
     train = subject.draw(LensRows(split="train", n=options.reference_rows), labelled=False)
     reference = questions(language(subject.tuned), train, subject.sampling_seed).tokens
+    effects = _swept(subject, options, rows, reference)
+    summary = Summary(subject, METRICS, options.correction)
+    shown = _with_change(effects)
+    records = _records(shown, rows, summary)
+    if options.split_half:
+        records += _split_half(subject, shown, rows.rows, summary)
+    if options.removal is not None:
+        records += _removal(subject, options, effects["tuned"], (rows, reference), summary)
+    table = result_table([{"class": None, **record} for record in records])
+    return table, pl.concat([_examples(subject, which, found, rows) for which, found in effects.items()])
+
+
+def _swept(
+    subject: Subject, options: AblationOptions, rows: Questions, reference: Tokens,
+    chosen: Sequence[Variant] | None = None,
+) -> dict[str, LanguageEffects]:  # fmt: skip
     models = subject.models_with_logits()
     total = len(models) * (len(rows) + len(reference))
-    with subject.progress.task(f"{subject.arm}: ablating heads and sublayers", total, "rows") as task:
-        effects = {
-            str(which): language_effects(model, rows, reference, options, subject.sampling_seed, task)
+    what = "ablating heads and sublayers" if chosen is None else "removing one after another"
+    with subject.progress.task(f"{subject.arm}: {what}", total, "rows") as task:
+        return {
+            str(which): language_effects(model, rows, reference, options, subject.sampling_seed, task, chosen)
             for which, model in models
         }
-    shown = dict(effects)
-    if len(effects) == 2:
-        shown["tuned_minus_base"] = effects["tuned"].minus(effects["base"])
-    summary, groups = Summary(subject, METRICS, options.correction), clusters(rows.rows)
+
+
+def _with_change(effects: dict[str, LanguageEffects]) -> dict[str, LanguageEffects]:
+    """Return the effects of base and tuned, and their paired difference."""
+    if len(effects) < 2:
+        return effects
+    return {**effects, "tuned_minus_base": effects["tuned"].minus(effects["base"])}
+
+
+def _records(shown: dict[str, LanguageEffects], rows: Questions, summary: Summary) -> list[Record]:
+    groups = clusters(rows.rows)
     records: list[Record] = []
     for which, found in shown.items():
         index = [
@@ -121,10 +149,28 @@ def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.Da
         chosen = [found.variants[place] for place in index]
         for metric, values in found.values.items():
             records += summary.of(which, metric, chosen, values[:, index], groups)
-    if options.split_half:
-        records += _split_half(subject, shown, rows.rows, summary)
-    table = result_table([{"class": None, **record} for record in records])
-    return table, pl.concat([_examples(subject, which, found, rows) for which, found in effects.items()])
+    return records
+
+
+def _removal(
+    subject: Subject, options: AblationOptions, effects: LanguageEffects, given: tuple[Questions, Tokens],
+    summary: Summary,
+) -> list[Record]:  # fmt: skip
+    """Rank components by the loss on one half of the rows, and return the removal curves on the other."""
+    assert options.removal is not None
+    rows, reference = given
+    first, second = halves(rows.rows, subject.sampling_seed)
+    singles = every(language(subject.tuned), (options.removal.of,), options.edits[0])
+    if options.removal.of in options.components:
+        column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+        index = [column[one.name, one.edit] for one in singles]
+        strength = effects.values[METRIC][first][:, index].mean(0)
+    else:
+        ranked = _swept(subject, options, rows.take(first), reference, singles)["tuned"]
+        strength = ranked.values[METRIC].mean(0)
+    variants = removal_variants(options, singles, strength, subject.sampling_seed)
+    shown = rows.take(second)
+    return _records(_with_change(_swept(subject, options, shown, reference, variants)), shown, summary)
 
 
 def _refuse(options: AblationOptions) -> None:
@@ -136,7 +182,6 @@ def _refuse(options: AblationOptions) -> None:
     set_ones = {
         "directions": bool(options.directions),
         "sample": options.sample.kind != "stratified",
-        "removal": options.removal is not None,
         "as_published": options.as_published is not None,
         "screen": options.screen is not None,
         "edits: resample_other_class": "resample_other_class" in options.edits,

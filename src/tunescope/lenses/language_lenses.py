@@ -11,7 +11,7 @@ from tunescope.lenses import (
     language_ablation,
     language_direct,
     language_logit_lens,
-    logit_lens,
+    logit_findings,
 )
 from tunescope.lenses.language import is_language
 from tunescope.lenses.subject import Subject
@@ -30,7 +30,7 @@ DIRECT = (
 )
 LANGUAGE: dict[str, tuple[str, Callable[[Subject, Any], Any], Callable[..., Any]]] = {
     "ablation": (ABLATION, language_ablation.run, language_ablation.findings),
-    "logit_lens": (LOGIT_LENS, language_logit_lens.run, logit_lens.findings),
+    "logit_lens": (LOGIT_LENS, language_logit_lens.run, logit_findings.findings),
     "attribution_direct": (DIRECT, language_direct.run, attribution_direct.findings),
 }
 

@@ -20,7 +20,14 @@ from tunescope.capture.sites import Site
 from tunescope.errors import LensError
 from tunescope.lenses.patching_cross import PatchSite
 from tunescope.lenses.patching_pairs import Pairs, PairTokens, pairs_of
-from tunescope.lenses.patching_runs import PairMargins, PatchRequest, Shares, pair_margins, shares
+from tunescope.lenses.patching_runs import (
+    PairMargins,
+    PatchRequest,
+    Shares,
+    pair_margins,
+    share_differences,
+    shares,
+)
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
@@ -35,6 +42,7 @@ WHAT = (
 Position = Literal["all", "before", "at", "after", "pooled"]
 Way = Literal["denoising", "noising"]
 FEWEST_GROUPS = 8
+MANY = 100_000  # of the split all rows may lend an unrelated text
 PICKS = {"strongest head": ("head_out",), "strongest sublayer": ("attn_out", "mlp_out")}
 
 
@@ -68,7 +76,7 @@ class PatchingOptions(BaseModel):
         0.5, gt=0, description="least gap in margin between the two texts of a pair, in logits: above 0"
     )
     unrelated_control: bool = Field(
-        True, description="whether every place is also patched from another pair of equal length"
+        True, description="whether every place is also patched from an unrelated text of equal length"
     )
     tokens_at_once: int = Field(2048, ge=64, description="tokens in one pass; bounds the memory")
 
@@ -85,12 +93,18 @@ def run(subject: Subject, options: PatchingOptions) -> tuple[pl.DataFrame, pl.Da
     places = places_of(subject.tuned, options)
     models = subject.models_with_logits()
     total = len(models) * len(options.directions) * len(pairs)
+    pool = subject.draw(LensRows(split=options.rows.split, n=MANY), labelled=False)
     records: list[dict[str, Any]] = []
     examples = []
+    margins: dict[tuple[str, str], PairMargins] = {}
     with subject.progress.task(f"{subject.arm}: patching between texts", total, "pairs") as task:
         for which, model in models:
             for way in options.directions:
-                found = _margins(model, pairs, places, (way, options, subject.sampling_seed), task)
+                request = PatchRequest(
+                    places, derive_seed(subject.sampling_seed, "patching"), options.unrelated_control,
+                    tokens_at_once=options.tokens_at_once, pool=pool,
+                )  # fmt: skip
+                found = margins[which, way] = _margins(model, pairs, way, request, task)
                 head = subject.base_head if which == "base" else "tuned"
                 about = {
                     "arm": subject.arm, "seed": subject.seed, "model": which, "base_head": head, "direction": way,
@@ -98,6 +112,11 @@ def run(subject: Subject, options: PatchingOptions) -> tuple[pl.DataFrame, pl.Da
                 records += _records(found, pairs, places, options, about, subject)
                 if way == options.directions[0]:
                     examples.append(_examples(subject, which, way, found, pairs))
+    if len(models) == 2:
+        for way in options.directions:
+            records += _changes(
+                margins["tuned", way], margins["base", way], pairs, (places, way), options, subject
+            )
     return result_table(records), pl.concat(examples)
 
 
@@ -125,18 +144,32 @@ def places_of(model: Classifier, options: PatchingOptions) -> list[PatchPlace]:
 
 
 def _margins(
-    model: Classifier, pairs: PairTokens, places: Sequence[PatchPlace],
-    about: tuple[str, PatchingOptions, int], task: Task,
-) -> PairMargins:  # fmt: skip
-    way, options, seed = about
+    model: Classifier, pairs: PairTokens, way: str, request: PatchRequest, task: Task
+) -> PairMargins:
     sides = (pairs.corrupt, pairs.clean) if way == "denoising" else (pairs.clean, pairs.corrupt)
-    request = PatchRequest(
-        places,
-        derive_seed(seed, "patching"),
-        options.unrelated_control,
-        tokens_at_once=options.tokens_at_once,
-    )
     return pair_margins(model, sides[0], sides[1], pairs.clean.labels, request, task)
+
+
+def _changes(
+    tuned: PairMargins, base: PairMargins, pairs: PairTokens, about: tuple[Sequence[PatchPlace], str],
+    options: PatchingOptions, subject: Subject,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return what tuning changed in every place's share: tuned minus base, on pairs above the floor in both."""
+    places, way = about
+    axes = {
+        "arm": subject.arm, "seed": subject.seed, "model": "tuned_minus_base", "base_head": subject.base_head,
+        "direction": way,
+    }  # fmt: skip
+    records = []
+    for control, ours, theirs in (
+        ("none", tuned.patched, base.patched), ("unrelated", tuned.unrelated, base.unrelated),
+    ):  # fmt: skip
+        if ours is not None and theirs is not None:
+            found = share_differences(
+                (tuned, ours), (base, theirs), options.floor, pairs.groups, subject.sampling_seed
+            )
+            records += _shown(found, [_axes(place) for place in places], {**axes, "control": control})
+    return records
 
 
 def _records(

@@ -23,9 +23,10 @@ from tunescope.capture.sites import Site, head_weights
 from tunescope.capture.stored import store
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError, ModelError
+from tunescope.lenses.ablation_table import FEWEST_TEXTS, halves
 from tunescope.lenses.patching_measure import Answers, Between
 from tunescope.lenses.subject import LensRows, Subject, clusters
-from tunescope.lenses.sweep import equal_length_batches
+from tunescope.lenses.sweep import equal_length_batches, require_finite_pass
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
@@ -84,6 +85,11 @@ def run(subject: Subject, options: CrossOptions) -> tuple[pl.DataFrame, None]:
     records = between.ends(subject)
     for direction, found in answers.items():
         records += between.records(subject, _of(runs, direction), found, direction == "base_into_tuned")
+    if "tuned_into_base" in answers and len(set(between.groups.tolist())) >= FEWEST_TEXTS:
+        first, second = halves(tokens, subject.sampling_seed)
+        picks = between.picks(_of(runs, "tuned_into_base"), answers["tuned_into_base"], first)
+        for direction, found in answers.items():
+            records += between.picked(subject, _of(runs, direction), found, picks, second)
     return result_table(records), None
 
 
@@ -166,6 +172,8 @@ class _Both:
                 inputs = batch.to(self.base.device).inputs()
                 with fast_activations(self.base.model), fast_activations(self.tuned.model):
                     passes = {"base": store(self.base, inputs), "tuned": store(self.tuned, inputs)}
+                    for stored in passes.values():
+                        require_finite_pass(stored, stored.logits, batch.row_ids)
                     for direction, found in answers.items():
                         into, of = ("base", "tuned") if direction == "tuned_into_base" else ("tuned", "base")
                         model = self.base if into == "base" else self.tuned

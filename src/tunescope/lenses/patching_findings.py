@@ -9,8 +9,8 @@ import polars as pl
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
-KINDS = {"heads": ["head_out"], "sublayers": ["attn_out", "mlp_out"]}
-PICKED = "sign-flip permutation corrected over all parts; picked on the rows it is shown on, so its size is flattering"
+KINDS = {"heads": "strongest head", "sublayers": "strongest sublayer"}
+PICKED = "picked on one half of the texts, shown on the other"
 SUBLAYERS = {"attn_out": "the attention of layer", "mlp_out": "the MLP of layer"}
 
 
@@ -18,7 +18,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
     """Say which head and sublayer bring back most of what tells clean from corrupted texts, and where it travels.
 
     The place is picked on one half of the texts and shown on the other; it is ``found`` if its share is clear of 0 and
-    beyond that of an unrelated pair.
+    beyond that of an unrelated text.
     """
     mine = _mine(table, subject).filter(pl.col("estimator") == "ratio_of_sums")
     mine = mine.filter(pl.col("direction") == mine["direction"].first())
@@ -49,7 +49,7 @@ def _strongest(shown: pl.DataFrame, pick: str, subject: Subject) -> list[Finding
         f"on the other)."
     )
     clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
-    held = f"from an unrelated pair of equal length: {percent(control)}"
+    held = f"from an unrelated text of equal length: {percent(control)}"
     test = "bootstrap over texts of a ratio of sums; picked on one half, shown on the other"
     return [_finding(row, sentence, (test, held), clear, subject, ("patching", f"{row['n']} pairs"))]
 
@@ -95,26 +95,34 @@ def cross_findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
     gain = mine.filter(pl.col("metric") == "gain_margin")
     if subject.same_trunk or gain.is_empty() or (gain["low"][0] or 0.0) <= 0:
         return []
-    own = mine.filter((pl.col("metric") == "recovered_margin") & pl.col("value").is_not_null())
-    real, random = (own.filter(pl.col("control") == kind) for kind in ("none", "random"))
-    return [one for what, sites in KINDS.items() for one in _most(real, random, (what, sites), subject)]
-
-
-def _most(
-    real: pl.DataFrame, random: pl.DataFrame, of: tuple[str, list[str]], subject: Subject
-) -> list[Finding]:
-    parts = real.filter(pl.col("site").is_in(of[1])).sort("value", descending=True)
-    if parts.is_empty():
+    if "pick" not in mine.columns:
         return []
-    row = parts.row(0, named=True)
-    control = same_place(random, row)
+    return [one for what, pick in KINDS.items() for one in _most(mine, (what, pick), subject)]
+
+
+def picked(
+    table: pl.DataFrame, pick: str, metric: str
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the record of a picked part on the half of the texts that did not pick it, and its control's."""
+    own = table.filter(
+        (pl.col("pick") == pick) & (pl.col("metric") == metric) & pl.col("value").is_not_null()
+    )
+    sides = (own.filter(pl.col("control") == kind) for kind in ("split_half", "split_half_random"))
+    real, random = (side.row(0, named=True) if side.height else None for side in sides)
+    return real, random
+
+
+def _most(mine: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[Finding]:
+    row, control = picked(mine, of[1], "recovered_margin")
+    if row is None:
+        return []
     sentence = (
         f"Of all {of[0]}, {name_of(row)} of the tuned model brings most into the base when its activations are put "
-        f"there: {percent(row)} of the gain in margin (both under the tuned head)."
+        f"there: {percent(row)} of the gain in margin (both under the tuned head; {PICKED})."
     )
-    clear = row["q"] is not None and row["q"] <= 0.05 and beyond(row, control)
+    clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
     held = f"a random direction of equal size: {percent(control)}"
-    test = f"bootstrap over texts of a ratio of sums, {PICKED}"
+    test = f"bootstrap over texts of a ratio of sums; {PICKED}"
     return [_finding(row, sentence, (test, held), clear, subject, ("patching_cross", f"{row['n']} rows"))]
 
 

@@ -19,6 +19,12 @@ from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
 
 PERMUTATIONS = 1999
 NAMES = {"margin": "margin", "accuracy": "hit"}
+PICKS = {"strongest head": ("head_out",), "strongest sublayer": ("attn_out", "mlp_out")}
+Place = tuple[str, int | None, int | None]  # site, layer, head
+
+
+def _place(run: Mapping[str, Any]) -> Place:
+    return run["site"], run["layer"], run["head"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ class Between:
         p = self.p_values(answers, lost)
         real = [index for index, run in enumerate(runs) if run["control"] == "none"]
         q = np.full(len(runs), np.nan)
-        q[real] = benjamini_hochberg(p[real])
+        if real:
+            q[real] = benjamini_hochberg(p[real])
         word = "lost" if lost else "recovered"
         found = []
         for metric in ("margin", "accuracy"):
@@ -133,6 +140,49 @@ class Between:
             found.append(
                 _record(subject, run, "accuracy", wilson_clustered(answers.hit[:, index], self.groups), {})
             )
+        return found
+
+    def take(self, rows: np.ndarray) -> Between:
+        """Return the same on some rows."""
+        return Between(self.base.take(rows), self.tuned.take(rows), self.groups[rows], self.seed)
+
+    def picks(
+        self, runs: Sequence[Mapping[str, Any]], answers: Answers, first: np.ndarray
+    ) -> dict[str, Place]:
+        """Return the head and the sublayer that bring most of the margin into the base, on some rows alone.
+
+        Args:
+            runs: The axes of each run.
+            answers: Of these runs, on all rows; they start from the base.
+            first: The rows on which parts are picked.
+        """
+        gains = (answers.margin[first] - self.base.margin[first]).mean(axis=0)
+        found = {}
+        for pick, sites in PICKS.items():
+            usable = [
+                index for index, run in enumerate(runs) if run["control"] == "none" and run["site"] in sites
+            ]
+            if usable:
+                found[pick] = _place(runs[max(usable, key=lambda index: gains[index])])
+        return found
+
+    def picked(
+        self, subject: Subject, runs: Sequence[Mapping[str, Any]], answers: Answers, picks: Mapping[str, Place],
+        second: np.ndarray,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Return the records of picked parts on rows that did not pick them.
+
+        Their controls are ``split_half``, and ``split_half_random`` for the random change of the same place.
+        """
+        shown, own = self.take(second), answers.take(second)
+        names = {"none": "split_half", "random": "split_half_random"}
+        found = []
+        for pick, place in picks.items():
+            for index, run in enumerate(runs):
+                if run["control"] in names and _place(run) == place:
+                    axes = {**run, "control": names[run["control"]], "pick": pick}
+                    lost = run["direction"] == "base_into_tuned"
+                    found += shown.records(subject, [axes], own.columns([index]), lost)
         return found
 
     def ends(self, subject: Subject) -> list[dict[str, Any]]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tunescope.data.frame import encode
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.evaluation.words import plain_word, word_spans
+from tunescope.evaluation.margins import margin
+from tunescope.evaluation.predict import logits_of
+from tunescope.evaluation.words import word_spans
+from tunescope.lenses.patching_words import replacements, telling_words
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.seeds import derive_seed
 
-TYPICAL = 200  # words a class that may stand in for another class's
 MANY = 100_000
 
 
@@ -43,6 +45,11 @@ class Pairs(BaseModel):
         default="words",
         description="words (one telling word is replaced by one of another class), rows (another row of equal length "
         "and another class), table (a file with the columns clean, corrupt, label) or listed (under pairs)",
+    )
+    choose: Literal["largest_gap", "random"] = Field(
+        default="largest_gap",
+        description="words: which of a row's possible replacements is taken: largest_gap (the one that lowers the "
+        "tuned model's margin most) or random",
     )
     path: Path | None = Field(default=None, description="table: a Parquet or CSV file")
     pairs: tuple[Pair, ...] = Field(default=(), description="listed: the pairs")
@@ -77,6 +84,13 @@ class PairTokens:
     def __len__(self) -> int:
         return len(self.names)
 
+    def take(self, rows: np.ndarray) -> PairTokens:
+        """Return some of the pairs."""
+        return PairTokens(
+            self.clean.take(rows), self.corrupt.take(rows), [self.names[row] for row in rows], self.groups[rows],
+            [self.changes[row] for row in rows],
+        )  # fmt: skip
+
 
 def pairs_of(subject: Subject, given: Pairs, rows: LensRows) -> PairTokens:
     """Return the pairs of a subject.
@@ -88,7 +102,7 @@ def pairs_of(subject: Subject, given: Pairs, rows: LensRows) -> PairTokens:
     if given.kind == "rows":
         return _of_rows(subject, rows)
     if given.kind == "words":
-        return _of_words(subject, rows)
+        return _of_words(subject, rows, given.choose)
     listed = list(given.pairs) if given.kind == "listed" else _read(given.path)
     known = {name: index for index, name in enumerate(subject.tuned.labels.names)}
     wrong = [pair.label for pair in listed if pair.label not in known]
@@ -224,10 +238,12 @@ def _of_rows(subject: Subject, rows: LensRows) -> PairTokens:
     return PairTokens(clean, corrupt, names, _groups(clean, corrupt), ["another text"] * len(names))
 
 
-def _of_words(subject: Subject, rows: LensRows) -> PairTokens:
-    """Replace the word of each row that tells its class most by a word of another class with as many tokens.
+def _of_words(subject: Subject, rows: LensRows, choose: str) -> PairTokens:
+    """Replace a word of each row that tells its class by a word of another class with as many tokens.
 
-    Which words tell a class is counted on train rows, so that no row that is looked at chooses its own.
+    Which words tell a class is counted on train rows, so that no row that is looked at chooses its own. Of a row's
+    possible replacements the one with the largest gap is taken: what is measured is a share of the gap, so the choice
+    makes shares surer and does not make them larger.
     """
     train = subject.tokens("train")
     telling = telling_words(_texts(subject, train), train, len(subject.tuned.labels.names))
@@ -238,16 +254,16 @@ def _of_words(subject: Subject, rows: LensRows) -> PairTokens:
         if cut:
             continue
         generator = np.random.default_rng(derive_seed(subject.sampling_seed, "corrupted word", row_id))
-        rewritten = _rewritten(subject, texts[row_id], int(label), telling, generator)
-        if rewritten is not None:
-            found.append((texts[row_id], rewritten, int(label), row_id))
+        possible = replacements(subject.tuned.tokenizer, texts[row_id], int(label), telling, generator)
+        possible = possible[:1] if choose == "random" else possible
+        found += [(texts[row_id], other, int(label), row_id) for other in possible]
     if not found:
         raise LensError(
             f"patching: in none of {len(tokens)} rows a word that tells its class (by train rows) has a counterpart of "
             "equal token length in another class.",
             hint="Take another row as the corrupted text (pairs: {kind: rows}) or give pairs in a file.",
         )
-    left = len(tokens) - len(found)
+    left = len(tokens) - len({row_id for *_, row_id in found})
     if left:
         note = (
             f"patching: {left} of {len(tokens)} rows have no word that tells their class and could be replaced by one "
@@ -255,66 +271,22 @@ def _of_words(subject: Subject, rows: LensRows) -> PairTokens:
         )
         if note not in subject.notes:
             subject.notes.append(note)
+    if choose == "largest_gap":
+        found = _largest_gaps(subject, found)
     clean, corrupt, labels, names = (list(column) for column in zip(*found, strict=True))
     return _encoded(subject, clean, corrupt, labels, names)
 
 
-def telling_words(texts: Mapping[str, str], tokens: Tokens, classes: int) -> list[dict[str, float]]:
-    """Return per class the words that tell it and how well: log odds against all other rows.
-
-    The smoothed log odds ratio with an informative Dirichlet prior (Monroe et al. 2008), as a z score; words count
-    once a row. Words with a z score of 2 or more are kept, the highest first, :data:`TYPICAL` at most.
-    """
-    counts: list[Counter[str]] = [Counter() for _ in range(classes)]
-    for row_id, label in zip(tokens.row_ids, tokens.labels, strict=True):
-        if label >= 0:
-            text = texts[row_id]
-            counts[int(label)].update({plain_word(text[start:end]) for start, end in word_spans(text)})
-    every: Counter[str] = sum(counts, Counter())
-    total, found = sum(every.values()), []
-    prior = {word: 10.0 * number / max(total, 1) for word, number in every.items()}
-    for own in counts:
-        size, scores = sum(own.values()), {}
-        for word, number in own.items():
-            other = every[word] - number
-            first, second = number + prior[word], other + prior[word]
-            odds = np.log(first / (size + 10.0 - first)) - np.log(second / (total - size + 10.0 - second))
-            scores[word] = float(odds / np.sqrt(1 / first + 1 / second))
-        best = sorted((word for word in scores if scores[word] >= 2), key=lambda word: (-scores[word], word))
-        found.append({word: scores[word] for word in best[:TYPICAL]})
-    return found
-
-
-def _rewritten(
-    subject: Subject, text: str, label: int, telling: Sequence[Mapping[str, float]], generator: Any
-) -> str | None:
-    """Return the text with its most telling word replaced, or None where nothing of equal length fits."""
-    spans = word_spans(text)
-    words = [plain_word(text[start:end]) for start, end in spans]
-    ranked = sorted((place for place, word in enumerate(words) if word in telling[label]),
-                    key=lambda place: -telling[label][words[place]])  # fmt: skip
-    others = [
-        word
-        for other, own in enumerate(telling)
-        if other != label
-        for word in own
-        if word not in telling[label]
-    ]
-    if not ranked or not others:
-        return None
-    tokenizer = subject.tuned.tokenizer
-    length = len(encode(tokenizer, [text])["input_ids"][0])
-    for place in ranked[:2]:
-        start, end = spans[place]
-        piece = text[start:end]
-        begin = piece.lower().find(words[place])
-        if begin < 0:
-            continue
-        before, after = text[: start + begin], text[start + begin + len(words[place]) :]
-        tried = [others[index] for index in generator.permutation(len(others))[:24]]
-        for word, ids in zip(
-            tried, encode(tokenizer, [before + one + after for one in tried])["input_ids"], strict=True
-        ):
-            if len(ids) == length:
-                return before + word + after
-    return None
+def _largest_gaps(
+    subject: Subject, found: Sequence[tuple[str, str, int, str]]
+) -> list[tuple[str, str, int, str]]:
+    """Return of every row the replacement under which the tuned model's margin of the row's class is lowest."""
+    _, corrupt, labels, names = (list(column) for column in zip(*found, strict=True))
+    tokens = _tokens(subject, corrupt, labels, [f"{name}/{number}" for number, name in enumerate(names)])
+    logits = torch.as_tensor(logits_of(subject.tuned, tokens))
+    margins = margin(logits, torch.as_tensor(labels)).tolist()
+    best: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name not in best or margins[index] < margins[best[name]]:
+            best[name] = index
+    return [found[index] for index in best.values()]

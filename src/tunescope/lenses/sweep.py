@@ -99,7 +99,7 @@ class Sweep:
                 stored = store(self.model, batch.to(self.model.device).inputs(), neurons)
                 answered = None if self.answers is None else self.answers(batch.index, stored)
                 clean.append(stored.logits if answered is None else answered.clean)
-                _require_finite(stored, clean[-1], batch.row_ids)
+                require_finite_pass(stored, clean[-1], batch.row_ids)
                 passes.append(stored)
                 made.append((self.replacer(tokens, batch, stored), answered))
             outs = [one.new_empty(len(self.variants), *one.shape) for one in clean]
@@ -201,7 +201,12 @@ def equal_length_batches(tokens: Tokens, max_tokens: int) -> Iterator[Batch]:
         first += len(same)
 
 
-def _require_finite(stored: StoredPass, clean: torch.Tensor, row_ids: Sequence[str]) -> None:
+def require_finite_pass(stored: StoredPass, clean: torch.Tensor, row_ids: Sequence[str]) -> None:
+    """Refuse a clean pass that gives a NaN or an infinity.
+
+    Raises:
+        LensError: The first block behind which the stream is not finite is named, and the row.
+    """
     if bool(torch.isfinite(clean).all()):
         return
     for layer, value in enumerate(stored.values["resid_post"]):

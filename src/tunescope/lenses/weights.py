@@ -186,7 +186,8 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     directions, control = "", "none: spectra were not asked for"
     if ranks.height:
         rank, against = (float(np.median(ranks[name].to_numpy())) for name in ("value", "control"))
-        directions = f"; an update's size is shared by {rank:.1f} directions (median stable rank; without structure {against:.1f})"
+        shared = f"{rank:.1f} directions (median stable rank; without structure {against:.1f})"
+        directions = f"; an update's size is shared by {shared}"
         control = f"an update of equal norm without structure: stable rank {against:.1f}"
     sentence = (
         f"Tuning moved block {_named(most)} most, by {most['value']:.2%} of its weights' norm, and block "

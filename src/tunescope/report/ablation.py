@@ -28,6 +28,15 @@ PRIMARY = {
     "margin_change": HOW_HEADS,
     "log_likelihood_change": HOW_TOKENS,
 }  # of classifiers, of language models
+HOW = PRIMARY | {
+    "probability_change": "Red: without this head the true class loses probability; blue: it gains.",
+    "predicted_margin_change": "Red: without this head the model is less sure of what it predicted; blue: surer.",
+    "kl": "Never below 0 in one model: the stronger the colour, the further answers move without this head, for better "
+    "or worse. Tuned minus base is blue where tuned answers move further.",
+    "flip": "Never below 0 in one model: the stronger the colour, the more first answers change without this head, for "
+    "better or worse. Tuned minus base is blue where more change in tuned.",
+}
+UNSIGNED = ("kl", "flip")
 ADJUSTED = {
     "bh": "q is Benjamini and Hochberg's, over all components of one edit.",
     "max_t": "q is the p value adjusted by permutation of the largest |t| over all components of one edit.",
@@ -104,14 +113,17 @@ def _singles(one: Drawing, metric: str, base: str, adjusted: str) -> list[style.
         )
         key, title = f"heads-{one.number}-{metric}", f"Heads: {name}"
         found.append(
-            style.Figure(key, title, panels, caption, PRIMARY.get(metric, HOW_HEADS), _scale(limit), folded)
+            style.Figure(key, title, panels, caption, HOW.get(metric, ""), _scale(limit, metric), folded)
         )
     return found
 
 
-def _scale(limit: float) -> style.Scale:
+def _scale(limit: float, metric: str = "margin_change") -> style.Scale:
+    said = ("answers move less than in the base", "answers move") if metric in UNSIGNED else (
+        "taking it out hurts", "helps"
+    )  # fmt: skip
     return style.Scale(
-        "diverging", f"{signed(-limit, 2)} (taking it out hurts)", "0", f"{signed(limit, 2)} (helps)"
+        "diverging", f"{signed(-limit, 2)} ({said[0]})", "0", f"{signed(limit, 2)} ({said[1]})"
     )
 
 
@@ -186,7 +198,7 @@ def _removal(one: Drawing, base: str) -> list[style.Figure]:
                 f"{name.capitalize()} as more and more is removed, on {number(n)} rows. Solid: strongest first; "
                 f"dashed: least important first; grey: random orders. Bars: 95 % intervals. {base}"
             )
-            key, folded = f"removal-{one.number}-{metric}", metric != "margin_change"
+            key, folded = f"removal-{one.number}-{metric}", metric not in PRIMARY
             title = f"Removed one after another: {name}"
             found.append(style.Figure(key, title, panels, caption, HOW_REMOVAL, folded=folded))
     return found
@@ -272,7 +284,8 @@ def _screen(one: Drawing) -> list[style.Figure]:
     over = f" ({first['note']})" if first["note"] else ""
     caption = (
         f"Attribution patching passed on the {first['step']} best components{over}; effects elsewhere on this page are "
-        f"exact. {missed} Bars: 95 % intervals over {number(first['n'])} rows."
+        f"exact. {missed} GradDrop is AtP*'s correction; its other, for queries and keys, applies to none of these "
+        f"components. Bars: 95 % intervals over {number(first['n'])} rows."
     )
     return [
         style.Figure(f"screen-{one.number}", "How well the screen ranked", (panel,), caption, folded=True)

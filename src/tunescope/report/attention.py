@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import polars as pl
+
+from tunescope.report import attention_effect
 from tunescope.report.evidence import Drawing, Group, lens_sections
 from tunescope.report.figures import attention, style
 from tunescope.report.read import RunFolder
@@ -19,7 +22,24 @@ HOW_CHANGES = (
 
 def groups(run: RunFolder) -> list[Group]:
     """Return maps of heads by layers, one group per arm and seed."""
-    return lens_sections(run, "attention", attention.COLUMNS, _figures)
+    ablation = run.results.get("ablation")
+    effects = None if ablation is None else ablation.table
+
+    def draw(one: Drawing) -> list[style.Figure]:
+        return [*_figures(one), *_effect(one, effects)]
+
+    return lens_sections(run, "attention", attention.COLUMNS, draw)
+
+
+def _effect(one: Drawing, effects: pl.DataFrame | None) -> list[style.Figure]:
+    """Return the figure that holds attention against ablation, where the run has both for this training."""
+    if effects is None:
+        return []
+    own = effects.filter((pl.col("arm") == one.arm) & pl.col("seed").eq_missing(pl.lit(one.rows["seed"][0])))
+    found = attention_effect.agreement(one.rows, own)
+    if found is None:
+        return []
+    return [attention_effect.figure(found, f"attention-effect-{one.number}", one.colour)]
 
 
 def _figures(one: Drawing) -> list[style.Figure]:

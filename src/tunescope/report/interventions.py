@@ -45,14 +45,14 @@ def _patch_figures(one: Drawing) -> list[style.Figure]:
                 continue
             own = only(one.rows, direction=direction, control="none")
             pairs = ", ".join(
-                f"{model} {int(only(own, model=model)['n'].to_list()[0])}"
-                for model in ("base", "tuned")
+                f"{name} {int(only(own, model=model)['n'].to_list()[0])}"
+                for model, name in patching.MODEL_NAMES.items()
                 if only(own, model=model).height
             )
             caption = (
                 f"Share of the gap in margin between the two texts that is {what}, as a ratio of sums over pairs above "
-                f"the floor ({pairs}). Hover: 95 % interval over texts, q, n; control: patched from an unrelated pair "
-                "of equal length."
+                f"the floor ({pairs} pairs). Hover: 95 % interval over texts, q, n; control: patched from an unrelated "
+                "text of equal length, drawn from all rows of the split."
             )
             name = f"{title}: {'heads' if heads else 'stream and sublayers by position'}"
             key = f"patching-{one.number}-{direction}-{'heads' if heads else 'sites'}"
@@ -107,7 +107,7 @@ def _graft_figures(one: Drawing) -> list[style.Figure]:
     if panels:
         caption = (
             f"Share of tuning's gain in margin by single parts, on {one.on}. Hover: 95 % interval over texts, q, n; "
-            f"control: a random change of the same size. {_smallest(one)}"
+            f"control: a random change of the part's weights, as large. {_smallest(one)}"
         )
         figures.append(
             style.Figure(

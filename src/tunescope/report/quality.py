@@ -109,7 +109,8 @@ def without_accuracy(run: RunFolder) -> list[Piece]:
     for arm in run.arm_names[:SHOWN_ARMS]:
         for trained in run.of(arm)[:1]:
             own, base = (
-                record_of(trained.metrics, run.split, name) for name in ("loss_per_token", "loss_per_token_of_base")
+                record_of(trained.metrics, run.split, name)
+                for name in ("loss_per_token", "loss_per_token_of_base")
             )
             if finite(own.get("value")) is not None:
                 pieces += [(f"{arm} has a loss of ", False), (str(pooled([own])), True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunescope.report import attention, other_models, steps, watch, weights
+from tunescope.report import activations, attention, other_models, steps, watch, weights
 from tunescope.report.evidence import Group
 from tunescope.report.read import RunFolder
 
@@ -40,6 +40,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("other_models", "Other models", other_models.groups),
     Section("steps", "Training steps", steps.groups),
     Section("attention", "Attention", attention.groups),
+    Section("activations", "Activations", activations.groups),
     Section("weights", "Weights", weights.groups),
     Section("watch", "Training as it happened", watch.groups),
 )

@@ -53,18 +53,8 @@ def bootstrap_ratios(
     Raises:
         LensError: A number is NaN or infinite.
     """
-    above, below = as_float64(numerators), as_float64(denominators)
-    if above.ndim != 2 or len(above) != len(below):
-        raise ValueError(
-            f"expected [n, K] numerators and n denominators, found {above.shape} and {below.shape}"
-        )
-    below = np.broadcast_to(below[:, None], above.shape) if below.ndim == 1 else below
-    bad = int((~np.isfinite(above)).sum() + (~np.isfinite(below)).sum())
-    if bad:
-        raise LensError(f"Bootstrap of a ratio: {bad} numbers are NaN or infinite.")
-    n, width = above.shape
-    tops, _ = group_sums(above, groups)
-    bottoms, _ = group_sums(below, groups)
+    tops, bottoms, n = _sums(numerators, denominators, groups)
+    width = tops.shape[1]
     name = f"percentile bootstrap of a ratio of sums, {resamples} resamples"
     name += "" if groups is None else f" of {len(tops)} groups"
     total = bottoms.sum(axis=0)
@@ -89,6 +79,66 @@ def bootstrap_ratios(
         for k in range(width)
     )  # fmt: skip
     return Intervals(value, low, high, n, name, notes)
+
+
+def bootstrap_ratio_differences(
+    first: tuple[Any, Any],
+    second: tuple[Any, Any],
+    groups: Any | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Intervals:
+    """Return the first ratio of sums minus the second of every column, both of the same rows, paired.
+
+    Each resample draws rows (or whole groups) once for both ratios, so what the rows have in common cancels.
+
+    Args:
+        first: Numerators and denominators, as in :func:`bootstrap_ratios`.
+        second: The same of what is subtracted, on the same n rows.
+        groups: ``[n]`` cluster of each row; whole clusters are drawn.
+        level: The coverage of the intervals.
+        resamples: How many resamples are drawn.
+        seed: Seeds the resamples.
+
+    Returns:
+        K intervals; undefined where either ratio is, with the note of that ratio.
+
+    Raises:
+        LensError: A number is NaN or infinite.
+    """
+    one, other = (
+        bootstrap_ratios(*ratio, groups, level=level, resamples=resamples, seed=seed) for ratio in (first, second)
+    )  # fmt: skip
+    width = len(one.value)
+    notes = [a or b for a, b in zip(one.notes, other.notes, strict=True)]
+    low = high = np.full(width, np.nan)
+    if np.isfinite(one.low).any():
+        draws = np.zeros((resamples, width))
+        for sign, ratio in ((1, first), (-1, second)):
+            tops, bottoms, _ = _sums(*ratio, groups)
+            draws += sign * _drawn(tops, bottoms, resamples, seed)[0]  # the same rows in every resample
+        known = np.isfinite(one.low) & np.isfinite(other.low)
+        draws = np.where(known & ~np.isnan(draws).all(axis=0), draws, 0.0)
+        ends = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = (np.where(known, end, np.nan) for end in ends)
+    name = one.method.replace("a ratio of sums", "a difference of two ratios of sums")
+    return Intervals(one.value - other.value, low, high, one.n, name, tuple(notes))
+
+
+def _sums(numerators: Any, denominators: Any, groups: Any | None) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return numerators and denominators summed by group, [units, K] both, and the number of rows."""
+    above, below = as_float64(numerators), as_float64(denominators)
+    if above.ndim != 2 or len(above) != len(below):
+        raise ValueError(
+            f"expected [n, K] numerators and n denominators, found {above.shape} and {below.shape}"
+        )
+    below = np.broadcast_to(below[:, None], above.shape) if below.ndim == 1 else below
+    bad = int((~np.isfinite(above)).sum() + (~np.isfinite(below)).sum())
+    if bad:
+        raise LensError(f"Bootstrap of a ratio: {bad} numbers are NaN or infinite.")
+    return group_sums(above, groups)[0], group_sums(below, groups)[0], len(above)
 
 
 def _drawn(tops: np.ndarray, bottoms: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,25 @@ def result_table(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Raises:
         ValueError: A value does not fit the type of its column.
     """
-    keys = [*COLUMNS, *dict.fromkeys(key for record in records for key in record if key not in COLUMNS)]
+    keys = [*COLUMNS, *(key for key in dict.fromkeys(chain.from_iterable(records)) if key not in COLUMNS)]
     series = []
     for key in keys:
-        values = [_plain(record.get(key)) for record in records]
+        values = _plain_values([record.get(key) for record in records])
         try:
             series.append(pl.Series(key, values, dtype=COLUMNS.get(key) or _type_of(values), strict=True))
         except (TypeError, pl.exceptions.PolarsError) as error:
             raise ValueError(f"column {key!r}: {error}") from error
     return pl.DataFrame(series)
+
+
+def _plain_values(values: list[Any]) -> list[Any]:
+    """Return Python scalars, with NaN as None; columns of one kind need no look at each value."""
+    kinds = set(map(type, values))
+    if kinds <= {str, int, bool, type(None)}:
+        return values
+    if kinds <= {float, type(None)}:
+        return [None if value != value else value for value in values]  # NaN alone differs from itself
+    return [_plain(value) for value in values]
 
 
 def _plain(value: Any) -> Any:

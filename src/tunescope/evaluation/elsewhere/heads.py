@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from tunescope.models.classifier import Classifier
+from tunescope.models.language import VocabularyHead
 from tunescope.models.source import Source, hub_errors, quiet_transformers, read_config
 
 Kind = Literal["causal", "masked"]
@@ -35,7 +35,7 @@ class LanguageHead:
 def language_head(base: Classifier) -> tuple[LanguageHead | None, str | None]:
     """Return the language-model head of a base's checkpoint, or None and the reason why it has none.
 
-    GPT-2's is its own token embedding (tied); of encoders it is the masked-language-model head, which many
+    A causal model's may be its token embedding (tied); an encoder's is the masked-language-model head, which many
     checkpoints (sentence encoders, classifiers) do not carry. A head that would be filled with random numbers is
     none.
 
@@ -47,7 +47,9 @@ def language_head(base: Classifier) -> tuple[LanguageHead | None, str | None]:
         return None, "the base was not loaded from a checkpoint"
     source = Source(path, base.record.get("revision"))
     config, family, _ = read_config(source)
-    kind: Kind = "causal" if family.name == "GPT-2" else "masked"
+    kind: Kind = family.language_kind
+    if family.encoder is not None:
+        return None, f"{family.name} is an encoder-decoder, whose language-model head reads its decoder"
     mapping: Any = MODEL_FOR_CAUSAL_LM_MAPPING if kind == "causal" else MODEL_FOR_MASKED_LM_MAPPING
     config = copy.deepcopy(config)
     if type(config) not in mapping:
@@ -63,32 +65,8 @@ def language_head(base: Classifier) -> tuple[LanguageHead | None, str | None]:
     model.eval().requires_grad_(False)
     if model.config.hidden_size != base.width:
         return None, f"the head is for width {model.config.hidden_size}, the trunk has {base.width}"
-    scores = _scores(model, family.name).to(base.device)
-    about = (
-        "the base's own token embedding (tied)"
-        if kind == "causal"
-        else "the base's masked-language-model head"
-    )
+    scores = VocabularyHead(model, family).to(base.device)
+    tied = bool(getattr(model.config, "tie_word_embeddings", False))
+    own = "the base's own token embedding (tied)" if tied else "the base's own language-model head"
+    about = own if kind == "causal" else "the base's masked-language-model head"
     return LanguageHead(kind, scores, about), None
-
-
-class _DistilBERTHead(nn.Module):
-    """DistilBERT keeps the parts of its head side by side in the model."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.transform, self.norm = model.vocab_transform, model.vocab_layer_norm
-        self.projector, self.activation = model.vocab_projector, model.activation
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return logits over the vocabulary."""
-        scores: torch.Tensor = self.projector(self.norm(self.activation(self.transform(hidden))))
-        return scores
-
-
-def _scores(model: Any, family: str) -> nn.Module:
-    """Return the module from hidden states to logits."""
-    if family == "DistilBERT":
-        return _DistilBERTHead(model)
-    head: nn.Module = model.cls if family == "BERT" else model.lm_head
-    return head

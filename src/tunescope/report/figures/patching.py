@@ -32,6 +32,7 @@ GRAFT_COLUMNS = (*CROSS_COLUMNS, "scope", "share", "picked")
 SITE_NAMES = {
     "resid_pre": "stream", "resid_post": "stream after", "attn_out": "attention", "mlp_out": "MLP", "block": "block",
 }  # fmt: skip
+MODEL_NAMES = {"base": "base", "tuned": "tuned", "tuned_minus_base": "tuned minus base"}
 SIGNIFICANT = 0.05
 Record = dict[str, Any]
 Key = tuple[str, int | None, str | None]  # site, head, position
@@ -143,14 +144,14 @@ def cross_columns(table: pl.DataFrame) -> list[Key]:
 
 
 def patch_panels(table: pl.DataFrame, direction: str, heads: bool) -> tuple[tuple[style.Panel, ...], float]:
-    """Return maps of base and tuned for one direction of patching between texts."""
+    """Return maps of base, tuned and tuned minus base for one direction of patching between texts."""
     own = only(table, direction=direction, estimator="ratio_of_sums")
     tables: list[tuple[str, pl.DataFrame, pl.DataFrame]] = []
     sites = pl.col("site") == "head_out" if heads else pl.col("site") != "head_out"
-    for model in ("base", "tuned"):
+    for model, name in MODEL_NAMES.items():
         rows = preferred_base_head(only(own, model=model)) if model == "base" else only(own, model=model)
         rows = rows.filter(sites)
-        tables.append((model, only(rows, control="none"), only(rows, control="unrelated")))
+        tables.append((name, only(rows, control="none"), only(rows, control="unrelated")))
     shown = only(own, control="none")
     return share_maps([one for one in tables if one[1].height], text_columns(shown, heads))
 
