@@ -17,13 +17,13 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 LEVELS = {
     "errors": 0, "files": 0, "folders": 0, "fingerprints": 0, "seeds": 0, "progress": 0, "device": 0,
     "environment": 0, "config": 0, "runs": 0,
-    "data": 1, "stats": 1,
+    "data": 1, "stats": 1, "rewriting": 1,
     "models": 2,
     "capture": 3, "tuning": 3,
     "training": 4, "evaluation": 4, "prompting": 4,
-    "planted": 5, "lenses": 6, "foreign": 6, "expect": 6,
+    "planted": 5, "summaries": 5, "lenses": 6, "foreign": 6, "expect": 6, "behaviour": 6,
     "report": 6,
-    "init": 7, "study": 7, "compare": 7, "doctor": 7, "recipes": 7,
+    "init": 7, "study": 7, "compare": 7, "doctor": 7, "recipes": 7, "watch": 7,
     "commands": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 FREE = {

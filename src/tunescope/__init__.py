@@ -14,10 +14,12 @@ _HOMES = {
     "Comparison": "tunescope.compare",
     "Result": "tunescope.stats.results",
     "StudyConfig": "tunescope.config",
+    "TunescopeCallback": "tunescope.watch",
     "TunescopeError": "tunescope.errors",
     "compare": "tunescope.compare",
     "load": "tunescope.models.load",
     "load_trunk": "tunescope.models.load",
+    "load_watched": "tunescope.watch",
     "run": "tunescope.study",
     "write_report": "tunescope.report",
 }
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from tunescope.report import write_report
     from tunescope.stats.results import Result
     from tunescope.study import run
+    from tunescope.watch import TunescopeCallback, load_watched
 
 
 def __getattr__(name: str) -> Any:

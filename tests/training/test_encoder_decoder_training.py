@@ -74,7 +74,9 @@ def test_a_training_moves_what_the_method_says_and_saves_what_it_trained(folder,
 
 def test_full_tuning_learns(folder, tmp_path):
     model, _ = prepared(folder, "full")
-    options = TrainOptions(training={**FIELDS, "num_train_epochs": 15, "learning_rate": 1e-2, "logging_steps": 5})
+    options = TrainOptions(
+        training={**FIELDS, "num_train_epochs": 15, "learning_rate": 1e-2, "logging_steps": 5}
+    )
     log = train(model, tokens(), None, tmp_path, options)
     losses = [event["loss"] for event in log.events if "loss" in event]
     assert losses[-1] < 0.7 * losses[0]

@@ -57,7 +57,11 @@ def plain_peft(base, adapter, classifier):
     ("kind", "name"),
     [
         *((kind, name) for kind in ("gpt2", "bert") for name in ADAPTERS),
-        *((kind, name) for kind in ("distilbert", "roberta", "gpt_neox", "qwen3") for name in ("lora", "ia3")),
+        *(
+            (kind, name)
+            for kind in ("distilbert", "roberta", "gpt_neox", "qwen3")
+            for name in ("lora", "ia3")
+        ),
     ],
 )
 def test_an_adapter_starts_at_the_base_and_is_saved_merged_and_as_it_is(kind, name, folders, tmp_path):
