@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import polars as pl
+
 from tunescope.report.figures import style
-from tunescope.report.figures.select import estimate, pooled
+from tunescope.report.figures.select import estimate, only, pooled
 from tunescope.report.read import RunFolder
-from tunescope.report.text import Estimate, finite, listed, number, plural
+from tunescope.report.text import Estimate, finite, interval, listed, number, plural
 
 SHOWN_ARMS = 3
 
@@ -104,8 +106,8 @@ NO_ACCURACY: tuple[Piece, ...] = (
 
 
 def without_accuracy(run: RunFolder) -> list[Piece]:
-    """Return what stands first on a page without accuracy: the loss of language models, or that there is none."""
-    pieces: list[Piece] = []
+    """Return what stands first on a page without accuracy: verdicts on behaviour, losses, or that there is none."""
+    pieces = _verdicts(run) if "behaviour" in run.results else []
     for arm in run.arm_names[:SHOWN_ARMS]:
         for trained in run.of(arm)[:1]:
             own, base = (
@@ -116,6 +118,21 @@ def without_accuracy(run: RunFolder) -> list[Piece]:
                 pieces += [(f"{arm} has a loss of ", False), (str(pooled([own])), True)]
                 pieces.append((f" nats per token, its base {pooled([base])}. ", False))
     return pieces or list(NO_ACCURACY)
+
+
+def _verdicts(run: RunFolder) -> list[Piece]:
+    """Return what was found of each suite: the verdict, and by how much the margin moves."""
+    table = only(run.results["behaviour"].table, metric="margin_change", model="tuned")
+    rows = table.filter(pl.col("verdict").is_not_null()) if "verdict" in table.columns else table.clear()
+    rows = rows.unique(["arm", "seed", "suite"], keep="first", maintain_order=True)
+    pieces: list[Piece] = []
+    for row in rows.head(SHOWN_ARMS).iter_rows(named=True):
+        pieces.append((f"{row['suite']}: {row['verdict']}, the margin moves by ", False))
+        pieces += [
+            (interval(row["value"], row["low"], row["high"]), True),
+            (f" (n = {number(row['n'])}). ", False),
+        ]
+    return pieces
 
 
 def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
