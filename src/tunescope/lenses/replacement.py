@@ -199,6 +199,27 @@ class Replacer:
     _noise: dict[Site, torch.Tensor] = field(default_factory=dict)
     _weights: dict[Site, torch.Tensor] = field(default_factory=dict)
 
+    def added(
+        self, variant: Variant, part: Part, current: torch.Tensor, places: torch.Tensor, random: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what a variant adds to a part's output, [B, P, D]: its edit's change, or what its control asks for.
+
+        Nothing for a no-op; for a random control, a direction as long at each token as the change.
+
+        Args:
+            variant: Says what replaces the part, or which control it is.
+            part: Says which.
+            current: The value now, [B, P, ...] over all heads, neurons or dimensions.
+            places: The positions that ``current`` holds, [P].
+            random: The control's unit vector, [D].
+        """
+        if variant.control == "no_op":
+            return torch.zeros_like(current.flatten(2)[..., :1])
+        change = self.delta(variant, part, current, places)
+        if variant.control == "random":
+            return -change.norm(dim=-1, keepdim=True) * random
+        return change
+
     def delta(
         self, variant: Variant, part: Part, current: torch.Tensor, places: torch.Tensor
     ) -> torch.Tensor:

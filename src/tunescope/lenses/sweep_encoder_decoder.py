@@ -213,13 +213,7 @@ class _Copies:
 
     def _delta(self, index: int, part: Part, current: torch.Tensor) -> torch.Tensor:
         """Return what a variant adds at a part, [B, T, D]; nothing for a no-op, a random direction for a control."""
-        variant = self.chosen[index]
-        if variant.control == "no_op":
-            return torch.zeros_like(current.flatten(2)[..., :1])
-        change = self.replacer.delta(variant, part, current, self.places)
-        if variant.control == "random":
-            return -change.norm(dim=-1, keepdim=True) * self.random[index]
-        return change
+        return self.replacer.added(self.chosen[index], part, current, self.places, self.random[index])
 
 
 # At which module's output the change of a site is made.

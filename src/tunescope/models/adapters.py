@@ -38,13 +38,7 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         MissingDependencyError: peft is not installed.
         ModelError: The base cannot be had, the head was not saved, or the method adds virtual tokens.
     """
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{source.path} is a peft adapter, and peft is not installed.",
-            hint="pip install 'tunescope[peft]'",
-        ) from error
+    adapters = peft_models(source)
     settings = source.read_json(ADAPTER)
     base_source = base_of(source, settings, base)
     about = source.read_json(RECORD)
@@ -65,7 +59,7 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         # peft 0.21 asks transformers 5.23 for an attribute by its old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         adapted = model.base_model if of_trunk else model
-        peft_model = PeftModel.from_pretrained(adapted, source.path, is_trainable=False)
+        peft_model = adapters.from_pretrained(adapted, source.path, is_trainable=False)
         # peft 0.21's own merging of IA3 fails where a whole module (a pooler) was saved beside the scales.
         by_hand = settings.get("peft_type") == "IA3"
         merged = (
@@ -80,6 +74,22 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
     if about.get("labels"):
         model.config.id2label = dict(enumerate(about["labels"]))
     return merged, tokenizer, family, pooling
+
+
+def peft_models(source: Source) -> Any:
+    """Return peft's class of adapted models.
+
+    Raises:
+        MissingDependencyError: peft is not installed, and this adapter needs it.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{source.path} is a peft adapter, and peft is not installed.",
+            hint="pip install 'tunescope[peft]'",
+        ) from error
+    return PeftModel
 
 
 def base_of(source: Source, settings: dict[str, Any], base: str | None) -> Source:

@@ -18,8 +18,8 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrain
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from tunescope.data.labels import LabelMap
-from tunescope.errors import MissingDependencyError, ModelError
-from tunescope.models.adapters import base_of
+from tunescope.errors import ModelError
+from tunescope.models.adapters import base_of, peft_models
 from tunescope.models.classifier import Classifier
 from tunescope.models.families import Family, LanguageKind, Pooling
 from tunescope.models.load import position_limit
@@ -196,15 +196,9 @@ def _read_model(source: Source, config: PretrainedConfig, family: Family) -> Pre
 
 def _merged(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     """Put an adapter onto its base and merge it."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{source.path} is a peft adapter, and peft is not installed.",
-            hint="pip install 'tunescope[peft]'",
-        ) from error
+    adapters = peft_models(source)
     with warnings.catch_warnings(), hub_errors(source):
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, source.path).merge_and_unload()
+        merged: PreTrainedModel = adapters.from_pretrained(model, source.path).merge_and_unload()
     return merged.requires_grad_(False)
