@@ -226,4 +226,5 @@ def test_without_nltks_data_the_download_is_told_and_with_it_tags_come(monkeypat
 
 
 def test_counts_are_plain_values():
-    json.dumps(rewrite_rows(FRAME, load_lexicon("gender")).counts)
+    counts = rewrite_rows(FRAME, load_lexicon("gender")).counts
+    assert json.loads(json.dumps(counts)) == counts
