@@ -36,11 +36,11 @@ from tunescope.capture.stored import StoredPass
 from tunescope.data.batches import collate
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
-from tunescope.lenses.ablation_screen import estimates, quality
-from tunescope.lenses.components import every
-from tunescope.lenses.effects import empty_effects, fill
-from tunescope.lenses.replacement import Statistics
-from tunescope.lenses.sweep import Sweep
+from tunescope.lenses.ablation.components import every
+from tunescope.lenses.ablation.effects import empty_effects, fill
+from tunescope.lenses.ablation.replacement import Statistics
+from tunescope.lenses.ablation.screen import estimates, quality
+from tunescope.lenses.ablation.sweep import Sweep
 from tunescope.models import Classifier, load
 from tunescope.models.activations import fast_activations
 from tunescope.models.language import LanguageModel, load_language_model

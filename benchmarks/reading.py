@@ -102,8 +102,8 @@ def measure(what: str, rows: int, layers: int) -> dict[str, float]:
 def _lenses(what: str, subject: Any) -> tuple[float, float]:
     """Read what lenses need in one pass, as a study does, then make their tables; return when reading was done."""
     from tunescope.lenses import LENSES, ReadLens
-    from tunescope.lenses.logit_lens import StreamLogits
-    from tunescope.lenses.pooled import KeptRows
+    from tunescope.lenses.geometry.pooled import KeptRows
+    from tunescope.lenses.logits.logit_lens import StreamLogits
     from tunescope.lenses.reading import PerModel, ReadingLens, read_pass
 
     names = {"light": LIGHT, "attention": (*LIGHT, "attention"), "attention_alone": ("attention",)}[what]

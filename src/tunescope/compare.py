@@ -26,13 +26,13 @@ from tunescope.evaluation.predict import predict
 from tunescope.files import atomic_path, write_json
 from tunescope.foreign import arm_names, label_doubt, logged_metrics, same_weights
 from tunescope.lenses import LENSES, LensOutput, Subject, look, save_outputs
-from tunescope.lenses.language_subject import (
+from tunescope.lenses.geometry.other_models import against_others
+from tunescope.lenses.language.subject import (
     LanguagePair,
     all_language_models,
     language_subject,
     loss_per_token,
 )
-from tunescope.lenses.other_models import against_others
 from tunescope.models import Classifier, fit_probe, load, load_trunk
 from tunescope.models.source import Source
 from tunescope.progress import SILENT, Progress

@@ -12,9 +12,10 @@ from tiny import FAMILIES, NAMES, tiny_folder
 from tunescope.capture import Site, constant, editing, read, zero
 from tunescope.data.batches import batches, collate
 from tunescope.evaluation.metrics import margin
-from tunescope.lenses import ablation, ablation_findings
-from tunescope.lenses.ablation import AblationOptions
-from tunescope.lenses.replacement import statistics
+from tunescope.lenses.ablation import findings as ablation_findings
+from tunescope.lenses.ablation import lens as ablation
+from tunescope.lenses.ablation.lens import AblationOptions
+from tunescope.lenses.ablation.replacement import statistics
 from tunescope.lenses.subject import LensRows
 from tunescope.models import fit_probe, load
 from tunescope.progress import SILENT

@@ -14,13 +14,15 @@ from tiny import tiny_folder
 from tunescope.capture import Edit, Site, editing
 from tunescope.errors import LensError
 from tunescope.evaluation.predict import logits_of
-from tunescope.lenses import ablation, ablation_screen, ablation_seeds
-from tunescope.lenses import sweep as sweep_module
-from tunescope.lenses.ablation import AblationOptions
-from tunescope.lenses.components import every, joint, parse, projection_bias, single
-from tunescope.lenses.replacement import Statistics
+from tunescope.lenses.ablation import lens as ablation
+from tunescope.lenses.ablation import screen as ablation_screen
+from tunescope.lenses.ablation import seeds as ablation_seeds
+from tunescope.lenses.ablation import sweep as sweep_module
+from tunescope.lenses.ablation.components import every, joint, parse, projection_bias, single
+from tunescope.lenses.ablation.lens import AblationOptions
+from tunescope.lenses.ablation.replacement import Statistics
+from tunescope.lenses.ablation.sweep import Sweep
 from tunescope.lenses.subject import LensRows
-from tunescope.lenses.sweep import Sweep
 from tunescope.models import load
 from tunescope.progress import SILENT
 

@@ -14,10 +14,12 @@ from tunescope.capture import Edit, Site, editing
 from tunescope.errors import LensError
 from tunescope.evaluation.metrics import margin
 from tunescope.evaluation.predict import logits_of
-from tunescope.lenses import ablation, ablation_findings, ablation_table
-from tunescope.lenses.ablation import AblationOptions
-from tunescope.lenses.directions import Direction, directions_of
-from tunescope.lenses.samples import Sample, sample_rows
+from tunescope.lenses.ablation import findings as ablation_findings
+from tunescope.lenses.ablation import lens as ablation
+from tunescope.lenses.ablation import table as ablation_table
+from tunescope.lenses.ablation.directions import Direction, directions_of
+from tunescope.lenses.ablation.lens import AblationOptions
+from tunescope.lenses.ablation.samples import Sample, sample_rows
 from tunescope.lenses.subject import LensRows, clusters
 from tunescope.models import fit_probe, load
 from tunescope.stats.maximum import max_t_p
@@ -171,8 +173,8 @@ def test_halves_share_no_text_and_do_not_depend_on_the_order(model):
 
 def test_the_pick_on_one_half_is_not_inflated_on_the_other():
     """Of 200 components of pure noise the strongest looks strong where it was picked, and like nothing elsewhere."""
-    from tunescope.lenses.components import single
-    from tunescope.lenses.effects import empty_effects
+    from tunescope.lenses.ablation.components import single
+    from tunescope.lenses.ablation.effects import empty_effects
 
     generator = np.random.default_rng(0)
     picked_there, shown_here = [], []

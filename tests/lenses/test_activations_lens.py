@@ -16,8 +16,8 @@ from tiny import tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.neuron_shifts import NeuronShifts
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.activations.neuron_shifts import NeuronShifts
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.models import load
 from tunescope.stats.tests import benjamini_hochberg
 
@@ -146,7 +146,7 @@ def test_texts_that_repeat_count_once_and_memory_is_bounded(monkeypatch):
     shifts.before(0, np.arange(8), values)
     shifts.after(0, np.arange(8), 2 * values)
     assert shifts._counts[0].sum() == 6
-    monkeypatch.setattr("tunescope.lenses.neuron_shifts.MOST_HELD", 5 * 3 * 4)
+    monkeypatch.setattr("tunescope.lenses.activations.neuron_shifts.MOST_HELD", 5 * 3 * 4)
     few = NeuronShifts(groups, 1, seed=0)
     few.before(0, np.arange(8), values)
     few.after(0, np.arange(8), 2 * values)

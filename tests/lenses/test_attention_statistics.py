@@ -9,7 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from tunescope.errors import LensError
-from tunescope.lenses.attention_statistics import Visible, divergences, mass_on, statistics
+from tunescope.lenses.attention.statistics import Visible, divergences, mass_on, statistics
 
 
 def visible(length: int, causal: bool = True, rows: int = 1, padding: int = 0) -> Visible:

@@ -17,7 +17,7 @@ from tunescope.capture.direct import components_of, direct
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError, SiteError
 from tunescope.lenses import LENSES, LensRows, look
-from tunescope.lenses.attribution_direct import contrast
+from tunescope.lenses.logits.attribution_direct import contrast
 from tunescope.models import load
 from tunescope.planted import decisive
 from tunescope.planted.decisive import planted_head_model

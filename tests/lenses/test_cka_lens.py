@@ -13,8 +13,9 @@ from subjects import make_rows, make_subject
 from tiny import DECODERS, FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
-from tunescope.lenses import LENSES, LensRows, cka, look
-from tunescope.lenses.cka import CKALens, CKAOptions
+from tunescope.lenses import LENSES, LensRows, look
+from tunescope.lenses.geometry import cka
+from tunescope.lenses.geometry.cka import CKALens, CKAOptions
 from tunescope.lenses.reading import View, read_pass
 from tunescope.models import load
 from tunescope.stats import cka as reference_cka

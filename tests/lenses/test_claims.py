@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from tunescope.lenses.claim_rules import (
+from tunescope.lenses.claims.rules import (
     Arm,
     bow_tie_claim,
     few_dimensions_claim,
@@ -13,7 +13,7 @@ from tunescope.lenses.claim_rules import (
     one_dimension_claim,
     same_place_claim,
 )
-from tunescope.lenses.claims import claims
+from tunescope.lenses.claims.verdicts import claims
 
 
 def bow_ties(raw=(0.1, 0.3), equal=(0.1, 0.2), standardised=(0.05, 0.2), seed=0):

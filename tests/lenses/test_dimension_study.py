@@ -10,7 +10,7 @@ from subjects import make_rows, make_subject
 
 from tiny import tiny_folder
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.dimension_study import (
+from tunescope.lenses.dimensions.study import (
     carried,
     cumulative,
     machine_predictions,

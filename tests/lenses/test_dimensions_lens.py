@@ -11,7 +11,7 @@ from subjects import make_rows, make_subject
 from tiny import FAMILIES, tiny_folder
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.head_input import read_head_input
+from tunescope.lenses.dimensions.head_input import read_head_input
 from tunescope.models import load
 
 SMALL = {"rows": {"split": "validation", "n": 60}, "random": 5, "train_rows": 60}

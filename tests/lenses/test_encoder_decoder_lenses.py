@@ -17,12 +17,12 @@ from tunescope.capture.shared import shared_depth
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.ablation_options import AblationOptions, planned
-from tunescope.lenses.components import all_but_one, every, group, pairs, parse, removals
-from tunescope.lenses.components_encoder_decoder import no_ops_in_stacks
-from tunescope.lenses.pooled import stream_sites
-from tunescope.lenses.replacement import Donors, needs_statistics, statistics, stored_site
-from tunescope.lenses.sweep_encoder_decoder import StackSweep
+from tunescope.lenses.ablation.components import all_but_one, every, group, pairs, parse, removals
+from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks
+from tunescope.lenses.ablation.options import AblationOptions, planned
+from tunescope.lenses.ablation.replacement import Donors, needs_statistics, statistics, stored_site
+from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep
+from tunescope.lenses.geometry.pooled import stream_sites
 from tunescope.models import load
 from tunescope.progress import SILENT
 

@@ -8,8 +8,9 @@ from subjects import make_rows, make_subject
 
 from tiny import NAMES
 from tiny_encoder_decoder import folder_of
-from tunescope.lenses import LENSES, look, seed_band, seed_band_findings
-from tunescope.lenses.pooled import stream_sites
+from tunescope.lenses import LENSES, look, seed_band_findings
+from tunescope.lenses.geometry.pooled import stream_sites
+from tunescope.lenses.geometry.seed_band import seed_band
 from tunescope.models import load
 
 

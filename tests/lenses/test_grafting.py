@@ -24,9 +24,11 @@ from tunescope.capture.patch_models import (
     tuned_readout,
 )
 from tunescope.errors import LensError, ModelError, SiteError
-from tunescope.lenses import LensRows, patching, patching_cross
-from tunescope.lenses.grafting import GraftOptions, run, single_parts
-from tunescope.lenses.grafting_runs import Grafts, Run
+from tunescope.lenses import LensRows
+from tunescope.lenses.grafting.lens import GraftOptions, run, single_parts
+from tunescope.lenses.grafting.runs import Grafts, Run
+from tunescope.lenses.patching import cross as patching_cross
+from tunescope.lenses.patching import lens as patching
 from tunescope.models import load
 from tunescope.planted.changed import changed_head_models
 from tunescope.progress import SILENT
@@ -183,7 +185,7 @@ def test_a_heads_random_graft_moves_its_weights_as_far(kind, tmp_path, monkeypat
         seen.update(donor)
         return grafted(model, donor, rows, seed)
 
-    monkeypatch.setattr("tunescope.lenses.grafting_runs.grafted", watch)
+    monkeypatch.setattr("tunescope.lenses.grafting.runs.grafted", watch)
     answers = found.answers([Run("one", "head", 1, 2, control="random"), Run("one", "head", 1, 2)])
     assert np.abs(answers.margin[:, 0] - answers.margin[:, 1]).max() > 1e-3
     assert np.abs(answers.margin[:, 0] - found.ends.margin[:, 0]).max() > 1e-3

@@ -14,11 +14,11 @@ from tunescope.capture import Site, constant, editing, read, zero
 from tunescope.data.batches import collate
 from tunescope.errors import LensError, SiteError
 from tunescope.lenses import LENSES, LensRows, Subject, look
-from tunescope.lenses.ablation_options import AblationOptions
-from tunescope.lenses.ablation_table import halves
-from tunescope.lenses.components import group
-from tunescope.lenses.language_ablation import METRIC, language_effects
-from tunescope.lenses.language_direct import direct_tokens
+from tunescope.lenses.ablation.components import group
+from tunescope.lenses.ablation.options import AblationOptions
+from tunescope.lenses.ablation.table import halves
+from tunescope.lenses.language.ablation import METRIC, language_effects
+from tunescope.lenses.language.direct import direct_tokens
 from tunescope.models import load
 from tunescope.models.language import load_language_model
 from tunescope.models.questions import questions

@@ -14,7 +14,7 @@ from tunescope.errors import LensError
 from tunescope.evaluation import logits_of
 from tunescope.evaluation.margins import margin
 from tunescope.lenses import LENSES, LensRows, look
-from tunescope.lenses.logit_lens import curve, settled_place
+from tunescope.lenses.logits.logit_lens import curve, settled_place
 from tunescope.models import load
 from tunescope.planted.decisive import planted_head_model
 

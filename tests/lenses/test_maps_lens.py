@@ -15,8 +15,8 @@ from tiny import tiny_folder
 from tunescope.data.rows import Rows
 from tunescope.errors import LensError, MissingDependencyError
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.map_frames import Frames, Stage
-from tunescope.lenses.map_options import MapOptions
+from tunescope.lenses.maps.frames import Frames, Stage
+from tunescope.lenses.maps.options import MapOptions
 from tunescope.models import load
 from tunescope.stats.embedding import LIBRARIES
 

@@ -12,8 +12,8 @@ from tiny import tiny_folder
 from tunescope.config import LensConfig
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look
-from tunescope.lenses.other_models import against_others
-from tunescope.lenses.pair_plan import say_pairs
+from tunescope.lenses.geometry.other_models import against_others
+from tunescope.lenses.geometry.pair_plan import say_pairs
 from tunescope.models import load
 
 ROWS = {"n": 60}

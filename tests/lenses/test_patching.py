@@ -14,13 +14,13 @@ from tunescope.capture.sites import Site
 from tunescope.errors import LensError
 from tunescope.evaluation.predict import logits_of
 from tunescope.lenses import LENSES, LensRows, look
-from tunescope.lenses.mediation import MediationOptions, mediation
-from tunescope.lenses.patching import PatchingOptions, run
-from tunescope.lenses.patching_cross import CrossOptions
-from tunescope.lenses.patching_cross import run as run_cross
-from tunescope.lenses.patching_pairs import Pairs, pairs_of
-from tunescope.lenses.patching_runs import PatchRequest, pair_margins, unrelated_texts
-from tunescope.lenses.patching_words import replacements, telling_words
+from tunescope.lenses.patching.cross import CrossOptions
+from tunescope.lenses.patching.cross import run as run_cross
+from tunescope.lenses.patching.lens import PatchingOptions, run
+from tunescope.lenses.patching.mediation import MediationOptions, mediation
+from tunescope.lenses.patching.pairs import Pairs, pairs_of
+from tunescope.lenses.patching.runs import PatchRequest, pair_margins, unrelated_texts
+from tunescope.lenses.patching.words import replacements, telling_words
 from tunescope.models import load
 from tunescope.planted.changed import changed_head_models
 from tunescope.planted.decisive import BAD, GOOD, planted_head_model

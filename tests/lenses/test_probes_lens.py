@@ -15,7 +15,7 @@ from tiny import DECODERS, FAMILIES, tiny_folder
 from tunescope.data.batches import batches
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look, reading
-from tunescope.lenses.probes import token_type
+from tunescope.lenses.probes.lens import token_type
 from tunescope.models import load
 from tunescope.models.untrained import untrained
 

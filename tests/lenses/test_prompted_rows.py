@@ -12,8 +12,8 @@ from subjects import make_rows, make_subject
 from tiny import tiny_folder
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look, read_pass
-from tunescope.lenses.pooled import KeptRows, stream_sites
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.geometry.pooled import KeptRows, stream_sites
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.models import load
 
 ROWS = make_rows(60)

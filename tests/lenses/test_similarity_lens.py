@@ -17,10 +17,11 @@ from tiny import DECODERS, FAMILIES, tiny_folder
 from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
-from tunescope.lenses import LENSES, LensRows, bow_tie, look, seed_band, seed_band_findings
-from tunescope.lenses.pooled import KeptRows
+from tunescope.lenses import LENSES, LensRows, look, seed_band_findings
+from tunescope.lenses.geometry import bow_tie, seed_band
+from tunescope.lenses.geometry.pooled import KeptRows
+from tunescope.lenses.geometry.similarity import SimilarityLens, SimilarityOptions
 from tunescope.lenses.reading import View
-from tunescope.lenses.similarity import SimilarityLens, SimilarityOptions
 from tunescope.lenses.subject import clusters
 from tunescope.models import load
 from tunescope.stats.kernels import cka as reference_cka

@@ -11,7 +11,7 @@ from subjects import make_rows, make_subject
 from tiny import FAMILIES, tiny_folder
 from tunescope.evaluation import logits_of
 from tunescope.lenses import LENSES, LensRows, look
-from tunescope.lenses.head_input import read_head_input
+from tunescope.lenses.dimensions.head_input import read_head_input
 from tunescope.models import load
 
 ROWS = {"rows": {"split": "validation", "n": 40}}

@@ -11,7 +11,7 @@ from tiny import TEXTS, tiny_folder
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.lenses import reading as module
-from tunescope.lenses.head_input import read_head_inputs
+from tunescope.lenses.dimensions.head_input import read_head_inputs
 from tunescope.lenses.reading import ReadingLens, read_pass
 from tunescope.lenses.subject import Subject
 from tunescope.models import load

@@ -11,8 +11,8 @@ from tiny import FAMILIES, tiny_folder
 from tunescope.capture import Edit, Site, editing, read
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
-from tunescope.lenses import sweep as sweeping
-from tunescope.lenses.components import (
+from tunescope.lenses.ablation import sweep as sweeping
+from tunescope.lenses.ablation.components import (
     all_but_one,
     every,
     group,
@@ -23,8 +23,8 @@ from tunescope.lenses.components import (
     removals,
     single,
 )
-from tunescope.lenses.replacement import Donors, needs_statistics, statistics, stored_site
-from tunescope.lenses.sweep import Sweep, equal_length_batches
+from tunescope.lenses.ablation.replacement import Donors, needs_statistics, statistics, stored_site
+from tunescope.lenses.ablation.sweep import Sweep, equal_length_batches
 from tunescope.models import load
 from tunescope.progress import SILENT
 
@@ -153,7 +153,7 @@ def test_noise_has_the_spread_of_the_component_and_a_control_its_norm(tmp_path):
     site = Site("mlp_out", 2)
     seen = []
     for batch in equal_length_batches(tokens, 500):
-        from tunescope.lenses.replacement import Replacer
+        from tunescope.lenses.ablation.replacement import Replacer
 
         length = batch.input_ids.shape[1]
         replacer = Replacer(model, known, batch.row_ids, length, 0)

@@ -16,7 +16,7 @@ from tunescope.evaluation.margins import margin
 from tunescope.evaluation.words import left_out, plain_word
 from tunescope.lenses import LENSES, LensRows, look
 from tunescope.lenses.planted import predictor
-from tunescope.lenses.word_effects import integrated_gradients, rank_correlation, worded
+from tunescope.lenses.words.effects import integrated_gradients, rank_correlation, worded
 from tunescope.models import load
 from tunescope.planted.decisive import BAD, GOOD, planted_head_model
 

@@ -11,8 +11,8 @@ from tunescope.data.labels import LabelMap
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import tokenize
 from tunescope.errors import ConfigError
-from tunescope.lenses import ablation
-from tunescope.lenses.ablation import AblationOptions
+from tunescope.lenses.ablation import lens as ablation
+from tunescope.lenses.ablation.lens import AblationOptions
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models import load
 from tunescope.planted.circuits import load_planted_circuit, planted_circuit_model

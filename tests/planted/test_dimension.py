@@ -9,8 +9,8 @@ import torch
 from test_circuits import N_ROWS, effects_of, subject_of
 
 from tunescope.errors import ConfigError
-from tunescope.lenses import ablation
-from tunescope.lenses.ablation import AblationOptions
+from tunescope.lenses.ablation import lens as ablation
+from tunescope.lenses.ablation.lens import AblationOptions
 from tunescope.lenses.subject import LensRows
 from tunescope.models import load
 from tunescope.planted.decisive import WIDTH, planted_head_rows

@@ -5,42 +5,37 @@ Adding a lens touches three files: the lens, one line in :data:`LENSES`, and its
 
 from __future__ import annotations
 
-from tunescope.lenses import (
-    ablation,
-    ablation_findings,
-    ablation_seeds,
-    activations,
-    attention,
-    attribution_direct,
-    cka,
-    dimension_findings,
-    dimensions,
-    grafting,
-    grafting_findings,
-    logit_findings,
-    logit_lens,
-    map_findings,
-    map_options,
-    maps,
-    other_models,
-    patching,
-    patching_cross,
-    patching_findings,
-    planted,
-    probe_findings,
-    probes,
-    similarity,
-    spread,
-    steps,
-    weights,
-    word_findings,
-    words,
-)
+from tunescope.lenses import planted
+from tunescope.lenses.ablation import findings as ablation_findings
+from tunescope.lenses.ablation import lens as ablation_lens
+from tunescope.lenses.ablation import seeds as ablation_seeds
+from tunescope.lenses.activations import lens as activations_lens
+from tunescope.lenses.attention import lens as attention_lens
+from tunescope.lenses.dimensions import findings as dimension_findings
+from tunescope.lenses.dimensions import lens as dimensions_lens
+from tunescope.lenses.dimensions import spread
+from tunescope.lenses.geometry import cka, other_models, similarity
+from tunescope.lenses.geometry.seed_band import across_seeds, seed_band, seed_band_findings
+from tunescope.lenses.grafting import findings as grafting_findings
+from tunescope.lenses.grafting import lens as grafting_lens
+from tunescope.lenses.logits import attribution_direct, logit_lens
+from tunescope.lenses.logits import findings as logit_findings
 from tunescope.lenses.look import Lens, LensOutput, ReadLens, look, save_outputs
+from tunescope.lenses.maps import findings as map_findings
+from tunescope.lenses.maps import lens as maps_lens
+from tunescope.lenses.maps import options as map_options
+from tunescope.lenses.maps import steps
+from tunescope.lenses.patching import cross as patching_cross
+from tunescope.lenses.patching import findings as patching_findings
+from tunescope.lenses.patching import lens as patching_lens
+from tunescope.lenses.probes import findings as probe_findings
+from tunescope.lenses.probes import lens as probes_lens
 from tunescope.lenses.reading import ReadingLens, View, read_pass
-from tunescope.lenses.seed_band import across_seeds, seed_band, seed_band_findings
 from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import LensRows, Subject
+from tunescope.lenses.weights import lens as weights_lens
+from tunescope.lenses.words import findings as word_findings
+from tunescope.lenses.words import lens as words_lens
 
 LENSES: dict[str, Lens | ReadLens] = {
     "cka": ReadLens(cka.CKAOptions, cka.WHAT, cka.CKALens, cka.findings, across_seeds, two_stacks=True),
@@ -58,9 +53,12 @@ LENSES: dict[str, Lens | ReadLens] = {
         spread.SpreadOptions, spread.WHAT, spread.SpreadLens, spread.findings, two_stacks=True
     ),
     "dimensions": Lens(
-        dimensions.DimensionOptions, dimensions.WHAT, dimensions.run, dimension_findings.findings
+        dimensions_lens.DimensionOptions,
+        dimensions_lens.WHAT,
+        dimensions_lens.run,
+        dimension_findings.findings,
     ),
-    "probes": Lens(probes.ProbeOptions, probes.WHAT, probes.run, probe_findings.findings),
+    "probes": Lens(probes_lens.ProbeOptions, probes_lens.WHAT, probes_lens.run, probe_findings.findings),
     "logit_lens": Lens(
         logit_lens.LogitLensOptions, logit_lens.WHAT, logit_lens.run, logit_findings.findings, two_stacks=True
     ),
@@ -71,28 +69,44 @@ LENSES: dict[str, Lens | ReadLens] = {
         attribution_direct.findings,
     ),
     "attention": ReadLens(
-        attention.AttentionOptions, attention.WHAT, attention.AttentionLens, attention.findings
+        attention_lens.AttentionOptions,
+        attention_lens.WHAT,
+        attention_lens.AttentionLens,
+        attention_lens.findings,
     ),
     "activations": ReadLens(
-        activations.ActivationOptions, activations.WHAT, activations.ActivationLens, activations.findings
+        activations_lens.ActivationOptions,
+        activations_lens.WHAT,
+        activations_lens.ActivationLens,
+        activations_lens.findings,
     ),
-    "weights": Lens(weights.WeightOptions, weights.WHAT, weights.run, weights.findings, two_stacks=True),
-    "maps": Lens(maps.MapOptions, maps.WHAT, maps.run, map_findings.findings),
+    "weights": Lens(
+        weights_lens.WeightOptions,
+        weights_lens.WHAT,
+        weights_lens.run,
+        weights_lens.findings,
+        two_stacks=True,
+    ),
+    "maps": Lens(maps_lens.MapOptions, maps_lens.WHAT, maps_lens.run, map_findings.findings),
     "steps": Lens(map_options.StepOptions, steps.WHAT, steps.run, steps.findings),
     "ablation": Lens(
-        ablation.AblationOptions,
-        ablation.WHAT,
-        ablation.run,
+        ablation_lens.AblationOptions,
+        ablation_lens.WHAT,
+        ablation_lens.run,
         ablation_findings.findings,
         ablation_seeds.across_seeds,
         two_stacks=True,
     ),
-    "patching": Lens(patching.PatchingOptions, patching.WHAT, patching.run, patching_findings.findings),
+    "patching": Lens(
+        patching_lens.PatchingOptions, patching_lens.WHAT, patching_lens.run, patching_findings.findings
+    ),
     "patching_cross": Lens(
         patching_cross.CrossOptions, patching_cross.WHAT, patching_cross.run, patching_findings.cross_findings
     ),
-    "grafting": Lens(grafting.GraftOptions, grafting.WHAT, grafting.run, grafting_findings.findings),
-    "words": Lens(words.WordOptions, words.WHAT, words.run, word_findings.findings),
+    "grafting": Lens(
+        grafting_lens.GraftOptions, grafting_lens.WHAT, grafting_lens.run, grafting_findings.findings
+    ),
+    "words": Lens(words_lens.WordOptions, words_lens.WHAT, words_lens.run, word_findings.findings),
     "planted": Lens(planted.PlantedOptions, planted.WHAT, planted.run, planted.findings),
 }
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from tunescope.errors import LensError
 from tunescope.files import atomic_path
-from tunescope.lenses.language import refuse_other_shapes, refuse_without_classes
-from tunescope.lenses.language_lenses import for_subject
+from tunescope.lenses.language.language import refuse_other_shapes, refuse_without_classes
+from tunescope.lenses.language.lenses import for_subject
 from tunescope.lenses.reading import ReadingLens, read_pass
 from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import LensRows, Subject

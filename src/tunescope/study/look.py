@@ -16,8 +16,8 @@ from tunescope.environment import command_line
 from tunescope.files import read_json, write_json
 from tunescope.folders import whole_folder
 from tunescope.lenses import LENSES, LensOutput, SeveralSeeds, Subject, look, save_outputs
-from tunescope.lenses.claim_rules import Arm
-from tunescope.lenses.claims import claims
+from tunescope.lenses.claims.rules import Arm
+from tunescope.lenses.claims.verdicts import claims
 from tunescope.models import Classifier, fit_probe
 from tunescope.models.families import family_of
 from tunescope.seeds import derive_seed

@@ -16,7 +16,7 @@ from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
 from tunescope.errors import ConfigError
 from tunescope.lenses import Subject
-from tunescope.lenses.mediation import MediationOptions, mediation
+from tunescope.lenses.patching.mediation import MediationOptions, mediation
 from tunescope.models.classifier import Classifier
 from tunescope.stats.results import Finding
 

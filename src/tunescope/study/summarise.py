@@ -19,7 +19,7 @@ from tunescope.errors import ConfigError, DataError, ModelError
 from tunescope.files import atomic_path, write_json
 from tunescope.folders import remove, whole_folder
 from tunescope.lenses import Subject
-from tunescope.lenses.language import WITHOUT_CLASSES
+from tunescope.lenses.language.language import WITHOUT_CLASSES
 from tunescope.models.adapted import RECORD
 from tunescope.models.language import LanguageModel
 from tunescope.models.load import position_limit

@@ -121,7 +121,7 @@ def every(model: Classifier, kinds: Sequence[Kind], edit: EditKind) -> list[Vari
         LensError: Biases are asked for and the model has none, or is an encoder-decoder.
     """
     if model.is_encoder_decoder:
-        from tunescope.lenses.components_encoder_decoder import every_in_stacks
+        from tunescope.lenses.ablation.components_encoder_decoder import every_in_stacks
 
         if BIAS in kinds:
             raise LensError(
@@ -148,7 +148,7 @@ def parse(model: Classifier, text: str, edit: EditKind = "zero") -> Variant:
         LensError: It is not written so, or lies outside the model; the message gives the valid range.
     """
     if model.is_encoder_decoder:
-        from tunescope.lenses.components_encoder_decoder import parse_in_stacks
+        from tunescope.lenses.ablation.components_encoder_decoder import parse_in_stacks
 
         return parse_in_stacks(model, text, edit)
     match = _WRITTEN.fullmatch(text.strip())

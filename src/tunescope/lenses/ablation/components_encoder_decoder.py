@@ -15,7 +15,7 @@ from typing import Any
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.components import Control, EditKind, Kind, Part, Variant, neurons_of
+from tunescope.lenses.ablation.components import Control, EditKind, Kind, Part, Variant, neurons_of
 from tunescope.models.classifier import Classifier
 from tunescope.models.encoder_decoder import Stack, StackName
 

@@ -13,7 +13,7 @@ from tunescope.capture.sites import Site
 from tunescope.data.batches import batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import EditKind, Part, Variant
+from tunescope.lenses.ablation.components import EditKind, Part, Variant
 from tunescope.models.classifier import Classifier, right_padded
 
 TOLERANCE = 1e-6

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tunescope.evaluation.metrics import margin
-from tunescope.lenses.components import Variant
+from tunescope.lenses.ablation.components import Variant
 
 Metric = Literal[
     "margin_change", "probability_change", "predicted_margin_change", "kl", "flip", "class_probability_change"

@@ -17,19 +17,19 @@ import polars as pl
 
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses import ablation_table as tables
-from tunescope.lenses.ablation_options import AblationOptions, Removal, planned, removal_variants
-from tunescope.lenses.ablation_published import published_records, require_class
-from tunescope.lenses.ablation_screen import screen
-from tunescope.lenses.components import KIND_SITES, Scope, Variant, every
-from tunescope.lenses.directions import directions_of
-from tunescope.lenses.effects import ARRAYS, Effects, empty_effects, fill
-from tunescope.lenses.replacement import needs_statistics, statistics
-from tunescope.lenses.samples import sample_rows
+from tunescope.lenses.ablation import table as tables
+from tunescope.lenses.ablation.components import KIND_SITES, Scope, Variant, every
+from tunescope.lenses.ablation.directions import directions_of
+from tunescope.lenses.ablation.effects import ARRAYS, Effects, empty_effects, fill
+from tunescope.lenses.ablation.options import AblationOptions, Removal, planned, removal_variants
+from tunescope.lenses.ablation.published import published_records, require_class
+from tunescope.lenses.ablation.replacement import needs_statistics, statistics
+from tunescope.lenses.ablation.samples import sample_rows
+from tunescope.lenses.ablation.screen import screen
+from tunescope.lenses.ablation.sweep import Sweep, stored_width
+from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep, stream_width
+from tunescope.lenses.ablation.sweep_store import SweepStore, forget, sweep_key
 from tunescope.lenses.subject import LensRows, Subject
-from tunescope.lenses.sweep import Sweep, stored_width
-from tunescope.lenses.sweep_encoder_decoder import StackSweep, stream_width
-from tunescope.lenses.sweep_store import SweepStore, forget, sweep_key
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.results import result_table

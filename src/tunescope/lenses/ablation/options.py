@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunescope.lenses.ablation_published import published_variants
-from tunescope.lenses.components import (
+from tunescope.lenses.ablation.components import (
     EditKind,
     Kind,
     Variant,
@@ -22,10 +21,11 @@ from tunescope.lenses.components import (
     removals,
     single,
 )
-from tunescope.lenses.components_encoder_decoder import no_ops_in_stacks, refuse_for_stacks
-from tunescope.lenses.directions import Direction
-from tunescope.lenses.effects import Metric
-from tunescope.lenses.samples import Sample
+from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks, refuse_for_stacks
+from tunescope.lenses.ablation.directions import Direction
+from tunescope.lenses.ablation.effects import Metric
+from tunescope.lenses.ablation.published import published_variants
+from tunescope.lenses.ablation.samples import Sample
 from tunescope.lenses.subject import LensRows
 from tunescope.models.classifier import Classifier
 from tunescope.seeds import derive_seed

@@ -15,9 +15,9 @@ import numpy as np
 
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.ablation_table import Summary
-from tunescope.lenses.components import BIAS, Variant, all_but_one, every
-from tunescope.lenses.effects import Effects
+from tunescope.lenses.ablation.components import BIAS, Variant, all_but_one, every
+from tunescope.lenses.ablation.effects import Effects
+from tunescope.lenses.ablation.table import Summary
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier
 

@@ -15,7 +15,7 @@ from tunescope.capture.stored import StoredPass, store
 from tunescope.data.batches import batches, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import EditKind, Part, Variant, neuron_weights, projection_bias
+from tunescope.lenses.ablation.components import EditKind, Part, Variant, neuron_weights, projection_bias
 from tunescope.models.classifier import Classifier, right_padded
 from tunescope.progress import Task
 from tunescope.seeds import derive_seed

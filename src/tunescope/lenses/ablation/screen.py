@@ -25,13 +25,13 @@ from tunescope.capture.sites import Site, first_tensor, locate
 from tunescope.capture.stored import store
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.ablation_options import AblationOptions, planned
-from tunescope.lenses.components import Variant
-from tunescope.lenses.directions import directions_of
-from tunescope.lenses.effects import Effects
-from tunescope.lenses.replacement import needs_statistics, statistics, stored_site
+from tunescope.lenses.ablation.components import Variant
+from tunescope.lenses.ablation.directions import directions_of
+from tunescope.lenses.ablation.effects import Effects
+from tunescope.lenses.ablation.options import AblationOptions, planned
+from tunescope.lenses.ablation.replacement import needs_statistics, statistics, stored_site
+from tunescope.lenses.ablation.sweep import Sweep, equal_length_batches, reads_neurons
 from tunescope.lenses.subject import Subject, clusters
-from tunescope.lenses.sweep import Sweep, equal_length_batches, reads_neurons
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.intervals import bootstrap_means, group_sums, jackknife

@@ -16,8 +16,8 @@ import polars as pl
 from scipy.stats import rankdata
 
 from tunescope.data.tokens import Tokens
-from tunescope.lenses.ablation_options import AblationOptions
-from tunescope.lenses.ablation_table import PERMUTATIONS
+from tunescope.lenses.ablation.options import AblationOptions
+from tunescope.lenses.ablation.table import PERMUTATIONS
 from tunescope.lenses.look import LensOutput
 from tunescope.lenses.subject import clusters
 from tunescope.stats.intervals import bootstrap_means, group_sums, jackknife

@@ -20,10 +20,10 @@ from tunescope.capture.stored import (
 from tunescope.data.batches import Batch, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import Variant, neurons_of
-from tunescope.lenses.replacement import Donors, Replacer, Statistics
-from tunescope.lenses.sweep_stack import Answered, Stack, together
-from tunescope.lenses.sweep_store import SweepStore
+from tunescope.lenses.ablation.components import Variant, neurons_of
+from tunescope.lenses.ablation.replacement import Donors, Replacer, Statistics
+from tunescope.lenses.ablation.sweep_stack import Answered, Stack, together
+from tunescope.lenses.ablation.sweep_store import SweepStore
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.models.packed import packing_problem

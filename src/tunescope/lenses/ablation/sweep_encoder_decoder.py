@@ -2,7 +2,7 @@
 
 Each batch is run once and the streams before all blocks are stored. Changes that start in one block ride together, as
 copies along the batch axis, in one pass from that block on: changes of the decoder do not run the encoder again. The
-changed block itself is run whole (:mod:`tunescope.lenses.sweep` spares its attention; here that is not done).
+changed block itself is run whole (:mod:`tunescope.lenses.ablation.sweep` spares its attention; here that is not done).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tunescope.capture.sites import Site, locate
 from tunescope.data.batches import Batch, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.components import EditKind, Part, Variant
-from tunescope.lenses.replacement import Donors, Lent, Replacer, Statistics, stored_site
-from tunescope.lenses.sweep import equal_length_batches
+from tunescope.lenses.ablation.components import EditKind, Part, Variant
+from tunescope.lenses.ablation.replacement import Donors, Lent, Replacer, Statistics, stored_site
+from tunescope.lenses.ablation.sweep import equal_length_batches
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.models.encoder_decoder import STACKS, StackName

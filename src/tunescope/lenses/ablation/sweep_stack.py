@@ -21,8 +21,8 @@ from tunescope.capture.stored import (
     run_blocks,
     run_mlp,
 )
-from tunescope.lenses.components import Part, Variant
-from tunescope.lenses.replacement import Replacer, stored_site
+from tunescope.lenses.ablation.components import Part, Variant
+from tunescope.lenses.ablation.replacement import Replacer, stored_site
 from tunescope.models.classifier import Classifier
 
 

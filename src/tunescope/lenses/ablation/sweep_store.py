@@ -15,7 +15,7 @@ from tunescope.data.tokens import Tokens
 from tunescope.files import atomic_path
 from tunescope.fingerprints import sha256_of_json
 from tunescope.folders import remove
-from tunescope.lenses.components import Variant
+from tunescope.lenses.ablation.components import Variant
 from tunescope.models.classifier import Classifier
 from tunescope.models.stored import row_digests
 

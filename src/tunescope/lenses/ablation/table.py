@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from tunescope.data.tokens import Tokens
-from tunescope.lenses.components import Variant
-from tunescope.lenses.effects import UNSIGNED, Effects
+from tunescope.lenses.ablation.components import Variant
+from tunescope.lenses.ablation.effects import UNSIGNED, Effects
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.stats.intervals import bootstrap_means
 from tunescope.stats.maximum import max_t_p

@@ -16,8 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
-from tunescope.lenses.neuron_shifts import NeuronShifts
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.activations.neuron_shifts import NeuronShifts
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier

@@ -16,8 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
-from tunescope.lenses.attention_statistics import Statistics, Visible, compared
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.attention.statistics import Statistics, Visible, compared
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.dimension_study import THEIR_WIDTH, carried
+from tunescope.lenses.dimensions.study import THEIR_WIDTH, carried
 
 THEIR_LOSS = 0.018  # of the model's accuracy: 1.6 % on SST-2, 1.8 % on QNLI
 THEIR_SHARED = 0.8  # of the dimensions of greatest variance: 8 of 10

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.claim_rules import (
+from tunescope.lenses.claims.rules import (
     Arm,
     Judged,
     bow_tie_claim,

@@ -17,7 +17,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.errors import LensError
-from tunescope.lenses.dimension_study import (
+from tunescope.lenses.dimensions.head_input import HeadInput, read_head_inputs
+from tunescope.lenses.dimensions.study import (
     MACHINES,
     cumulative,
     machine_predictions,
@@ -25,7 +26,6 @@ from tunescope.lenses.dimension_study import (
     their_counts,
     their_dimensions,
 )
-from tunescope.lenses.head_input import HeadInput, read_head_inputs
 from tunescope.lenses.subject import LensRows, Subject, Which
 from tunescope.stats.dimension_curves import Linear, logit_shares, refit_curve, removal_curve
 from tunescope.stats.intervals import Interval, wilson

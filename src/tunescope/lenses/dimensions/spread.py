@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.pooled import depth, stack_axes, stream_sites
-from tunescope.lenses.positions import DESCRIPTION, Position, pooled_at
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.geometry.pooled import depth, stack_axes, stream_sites
+from tunescope.lenses.geometry.positions import DESCRIPTION, Position, pooled_at
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier

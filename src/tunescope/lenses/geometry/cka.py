@@ -14,11 +14,18 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
-from tunescope.lenses import bow_tie
-from tunescope.lenses.pair_plan import say_pairs
-from tunescope.lenses.pooled import KeptRows, at_one_place, depth, site_name, stack_axes, stream_sites
-from tunescope.lenses.positions import DESCRIPTION, Position, pooled_at
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.geometry import bow_tie
+from tunescope.lenses.geometry.pair_plan import say_pairs
+from tunescope.lenses.geometry.pooled import (
+    KeptRows,
+    at_one_place,
+    depth,
+    site_name,
+    stack_axes,
+    stream_sites,
+)
+from tunescope.lenses.geometry.positions import DESCRIPTION, Position, pooled_at
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier

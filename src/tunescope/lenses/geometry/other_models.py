@@ -20,9 +20,9 @@ from tunescope.config import LensConfig
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
 from tunescope.errors import LensError
-from tunescope.lenses.cka import METRICS
-from tunescope.lenses.pair_plan import say_pairs
-from tunescope.lenses.pooled import KeptRows, depth, site_name, stream_sites
+from tunescope.lenses.geometry.cka import METRICS
+from tunescope.lenses.geometry.pair_plan import say_pairs
+from tunescope.lenses.geometry.pooled import KeptRows, depth, site_name, stream_sites
 from tunescope.lenses.reading import read_model, read_pass
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier

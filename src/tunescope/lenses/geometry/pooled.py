@@ -7,7 +7,7 @@ import polars as pl
 
 from tunescope.capture.sites import Site, stack_of
 from tunescope.errors import LensError
-from tunescope.lenses.positions import Position, pooled_at
+from tunescope.lenses.geometry.positions import Position, pooled_at
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.models.classifier import Classifier
 from tunescope.stats.blocks import OpenBlock
@@ -61,7 +61,7 @@ class KeptRows(ReadingLens):
 
     Args:
         rows: How many rows are kept, those of ranks 0 to rows - 1.
-        position: What stands for a text; see :mod:`tunescope.lenses.positions`.
+        position: What stands for a text; see :mod:`tunescope.lenses.geometry.positions`.
     """
 
     def __init__(self, rows: int, position: Position = None) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 
 from tunescope.errors import LensError
-from tunescope.lenses.cka import WHAT, CKALens, CKAOptions
+from tunescope.lenses.geometry.cka import WHAT, CKALens, CKAOptions
+from tunescope.lenses.geometry.pooled import at_one_place, site_name
 from tunescope.lenses.look import LensOutput, ReadLens, look
-from tunescope.lenses.pooled import at_one_place, site_name
 from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding

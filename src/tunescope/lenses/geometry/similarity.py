@@ -16,9 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.pooled import KeptRows, at_one_place, depth, site_name, stack_axes, stream_sites
-from tunescope.lenses.positions import DESCRIPTION, Position
-from tunescope.lenses.prompted_rows import PromptedRows
+from tunescope.lenses.geometry.pooled import (
+    KeptRows,
+    at_one_place,
+    depth,
+    site_name,
+    stack_axes,
+    stream_sites,
+)
+from tunescope.lenses.geometry.positions import DESCRIPTION, Position
+from tunescope.lenses.geometry.prompted_rows import PromptedRows
 from tunescope.lenses.reading import ReadingLens, View
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.patching_findings import KINDS, PICKED, beyond, name_of, percent, picked, same_place
+from tunescope.lenses.patching.findings import KINDS, PICKED, beyond, name_of, percent, picked, same_place
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 

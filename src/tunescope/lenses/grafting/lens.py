@@ -22,11 +22,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunescope.errors import LensError
-from tunescope.lenses.ablation_table import FEWEST_TEXTS, halves
-from tunescope.lenses.grafting_runs import Grafts, Run
-from tunescope.lenses.grafting_sets import greedy, weight_rows
-from tunescope.lenses.patching_cross import comparable
-from tunescope.lenses.patching_measure import Answers, Between, Place
+from tunescope.lenses.ablation.table import FEWEST_TEXTS, halves
+from tunescope.lenses.grafting.runs import Grafts, Run
+from tunescope.lenses.grafting.sets import greedy, weight_rows
+from tunescope.lenses.patching.cross import comparable
+from tunescope.lenses.patching.measure import Answers, Between, Place
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.seeds import derive_seed

@@ -30,8 +30,8 @@ from tunescope.capture.sites import Site, head_weights
 from tunescope.capture.stored import StoredPass, logits_of, run_blocks, store
 from tunescope.data.batches import Batch
 from tunescope.data.tokens import Tokens
-from tunescope.lenses.patching_measure import Answers
-from tunescope.lenses.sweep import equal_length_batches, require_finite_pass
+from tunescope.lenses.ablation.sweep import equal_length_batches, require_finite_pass
+from tunescope.lenses.patching.measure import Answers
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tunescope.capture.patch_models import GraftPart
-from tunescope.lenses.grafting_runs import Grafts, Run
+from tunescope.lenses.grafting.runs import Grafts, Run
 from tunescope.seeds import derive_seed
 
 

@@ -2,7 +2,7 @@
 
 An effect is the change of the log-probability of the true tokens, in nats per token, averaged over the tokens that a
 row has to predict: minus the change of the loss, so that below 0 means worse, as with margins. The sweep is the exact
-one of classifiers (:mod:`tunescope.lenses.sweep`), with every token of the last block computed.
+one of classifiers (:mod:`tunescope.lenses.ablation.sweep`), with every token of the last block computed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import polars as pl
 
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.ablation_findings import VERBS
-from tunescope.lenses.ablation_options import AblationOptions, planned, removal_variants
-from tunescope.lenses.ablation_table import FEWEST_TEXTS, HEADS, SUBLAYERS, Summary, halves
-from tunescope.lenses.components import Variant, every
-from tunescope.lenses.language import VOCABULARY_NUMBERS, asked, language
-from tunescope.lenses.replacement import needs_statistics, statistics
+from tunescope.lenses.ablation.components import Variant, every
+from tunescope.lenses.ablation.findings import VERBS
+from tunescope.lenses.ablation.options import AblationOptions, planned, removal_variants
+from tunescope.lenses.ablation.replacement import needs_statistics, statistics
+from tunescope.lenses.ablation.sweep import Sweep
+from tunescope.lenses.ablation.table import FEWEST_TEXTS, HEADS, SUBLAYERS, Summary, halves
+from tunescope.lenses.language.language import VOCABULARY_NUMBERS, asked, language
 from tunescope.lenses.subject import LensRows, Subject, clusters
-from tunescope.lenses.sweep import Sweep
 from tunescope.models.classifier import Classifier
 from tunescope.models.questions import Answers, Questions, questions
 from tunescope.progress import Task

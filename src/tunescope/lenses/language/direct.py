@@ -31,7 +31,8 @@ from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Site
 from tunescope.data.batches import batches
 from tunescope.errors import LensError, SiteError
-from tunescope.lenses.attribution_direct import (
+from tunescope.lenses.language.language import asked, language
+from tunescope.lenses.logits.attribution_direct import (
     MOST_TOKENS,
     TOLERANCE,
     DirectOptions,
@@ -41,7 +42,6 @@ from tunescope.lenses.attribution_direct import (
     level_records,
     tested_records,
 )
-from tunescope.lenses.language import asked, language
 from tunescope.lenses.subject import Subject, Which, clusters
 from tunescope.models.classifier import right_padded
 from tunescope.models.language import LanguageModel

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tunescope.lenses import (
-    attribution_direct,
-    language_ablation,
-    language_direct,
-    language_logit_lens,
-    logit_findings,
-)
-from tunescope.lenses.language import is_language
+from tunescope.lenses.language import ablation as language_ablation
+from tunescope.lenses.language import direct as language_direct
+from tunescope.lenses.language import logit_lens as language_logit_lens
+from tunescope.lenses.language.language import is_language
+from tunescope.lenses.logits import attribution_direct
+from tunescope.lenses.logits import findings as logit_findings
 from tunescope.lenses.subject import Subject
 
 ABLATION = (

@@ -18,8 +18,8 @@ from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Site
 from tunescope.data.batches import batches
 from tunescope.errors import LensError
-from tunescope.lenses.language import MOST_TOKENS, asked, language
-from tunescope.lenses.logit_lens import (
+from tunescope.lenses.language.language import MOST_TOKENS, asked, language
+from tunescope.lenses.logits.logit_lens import (
     Curve,
     LogitLensOptions,
     change_of_place,

@@ -12,7 +12,7 @@ from tunescope.capture.verify import verify
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import tokenize
 from tunescope.errors import ModelError
-from tunescope.lenses.language import log_likelihoods
+from tunescope.lenses.language.language import log_likelihoods
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.language import LanguageModel, is_language_model, load_language_model
 from tunescope.models.questions import questions

@@ -20,7 +20,7 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.evaluation.margins import margin
 from tunescope.evaluation.predict import probabilities_of
-from tunescope.lenses.pooled import depth, stack_axes
+from tunescope.lenses.geometry.pooled import depth, stack_axes
 from tunescope.lenses.reading import PerModel, ReadingLens, View, read_model, read_pass
 from tunescope.lenses.subject import LensRows, Subject, Which, clusters
 from tunescope.models.classifier import Classifier

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tunescope.data.tokens import Tokens
-from tunescope.lenses.map_frames import SIDES, Stage
-from tunescope.lenses.map_options import ClusterOptions
+from tunescope.lenses.maps.frames import SIDES, Stage
+from tunescope.lenses.maps.options import ClusterOptions
 from tunescope.lenses.subject import Subject, Which, clusters
 from tunescope.stats.grouping import (
     NOISE,

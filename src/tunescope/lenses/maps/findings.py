@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from tunescope.lenses.pooled import site_name
+from tunescope.lenses.geometry.pooled import site_name
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tunescope.lenses.map_options import DrawOptions, Method
+from tunescope.lenses.maps.options import DrawOptions, Method
 from tunescope.lenses.subject import Which
 from tunescope.stats.embedding import Neighbours, nearest, principal, rotated_onto, tsne, umap
 

@@ -19,10 +19,11 @@ import polars as pl
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses import map_clusters, map_numbers
-from tunescope.lenses.map_frames import SIDES, Frames, Stage
-from tunescope.lenses.map_options import Layers, MapOptions, Method
-from tunescope.lenses.pooled import KeptRows, depth, site_name, stream_sites
+from tunescope.lenses.geometry.pooled import KeptRows, depth, site_name, stream_sites
+from tunescope.lenses.maps import clusters as map_clusters
+from tunescope.lenses.maps import numbers as map_numbers
+from tunescope.lenses.maps.frames import SIDES, Frames, Stage
+from tunescope.lenses.maps.options import Layers, MapOptions, Method
 from tunescope.lenses.reading import View, read_pass
 from tunescope.lenses.subject import Subject, Which, clusters
 from tunescope.models.classifier import Classifier

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tunescope.lenses.map_frames import SIDES, Drawn, Stage
+from tunescope.lenses.maps.frames import SIDES, Drawn, Stage
 from tunescope.stats.embedding import trustworthiness
 from tunescope.stats.intervals import bootstrap_mean
 

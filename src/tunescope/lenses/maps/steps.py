@@ -17,11 +17,11 @@ import polars as pl
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses import map_numbers
-from tunescope.lenses.map_frames import Drawn, Frames, Stage
-from tunescope.lenses.map_options import MOST_ROWS, StepOptions
-from tunescope.lenses.maps import MapStates, chosen_sites
-from tunescope.lenses.pooled import depth, site_name
+from tunescope.lenses.geometry.pooled import depth, site_name
+from tunescope.lenses.maps import numbers as map_numbers
+from tunescope.lenses.maps.frames import Drawn, Frames, Stage
+from tunescope.lenses.maps.lens import MapStates, chosen_sites
+from tunescope.lenses.maps.options import MOST_ROWS, StepOptions
 from tunescope.lenses.reading import read_model
 from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier

@@ -23,10 +23,10 @@ from tunescope.capture.sites import Site, head_weights
 from tunescope.capture.stored import store
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError, ModelError
-from tunescope.lenses.ablation_table import FEWEST_TEXTS, halves
-from tunescope.lenses.patching_measure import Answers, Between
+from tunescope.lenses.ablation.sweep import equal_length_batches, require_finite_pass
+from tunescope.lenses.ablation.table import FEWEST_TEXTS, halves
+from tunescope.lenses.patching.measure import Answers, Between
 from tunescope.lenses.subject import LensRows, Subject, clusters
-from tunescope.lenses.sweep import equal_length_batches, require_finite_pass
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task

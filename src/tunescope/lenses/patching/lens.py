@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunescope.capture.patch import PatchPlace
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.patching_cross import PatchSite
-from tunescope.lenses.patching_pairs import Pairs, PairTokens, pairs_of
-from tunescope.lenses.patching_runs import (
+from tunescope.lenses.patching.cross import PatchSite
+from tunescope.lenses.patching.pairs import Pairs, PairTokens, pairs_of
+from tunescope.lenses.patching.runs import (
     PairMargins,
     PatchRequest,
     Shares,

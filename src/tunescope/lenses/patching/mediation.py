@@ -18,7 +18,7 @@ from tunescope.capture.patch import PatchPlace
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.patching_runs import PatchRequest, pair_margins, shares
+from tunescope.lenses.patching.runs import PatchRequest, pair_margins, shares
 from tunescope.lenses.subject import clusters
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task

@@ -18,7 +18,7 @@ from tunescope.errors import LensError
 from tunescope.evaluation.margins import margin
 from tunescope.evaluation.predict import logits_of
 from tunescope.evaluation.words import word_spans
-from tunescope.lenses.patching_words import replacements, telling_words
+from tunescope.lenses.patching.words import replacements, telling_words
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.seeds import derive_seed
 

@@ -15,7 +15,7 @@ from tunescope.data.batches import collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.evaluation.margins import margin
-from tunescope.lenses.sweep import require_finite_pass
+from tunescope.lenses.ablation.sweep import require_finite_pass
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.pooled import site_name
+from tunescope.lenses.geometry.pooled import site_name
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunescope.capture.sites import Site
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
-from tunescope.lenses.pooled import KeptRows, depth, stream_sites
+from tunescope.lenses.geometry.pooled import KeptRows, depth, stream_sites
 from tunescope.lenses.reading import read_model, read_pass
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.models.classifier import Classifier

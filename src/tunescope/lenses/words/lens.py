@@ -16,7 +16,7 @@ from tunescope.errors import LensError
 from tunescope.evaluation.predict import logits_of
 from tunescope.evaluation.words import word_spans
 from tunescope.lenses.subject import Subject, Which
-from tunescope.lenses.word_effects import (
+from tunescope.lenses.words.effects import (
     Integrated,
     all_margins,
     behind_a_mask,
@@ -24,7 +24,7 @@ from tunescope.lenses.word_effects import (
     rank_correlation,
     without_each,
 )
-from tunescope.lenses.word_rows import Drawn, WordOptions, draw
+from tunescope.lenses.words.rows import Drawn, WordOptions, draw
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.intervals import bootstrap_mean, bootstrap_means

@@ -12,7 +12,7 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.evaluation.words import word_spans
 from tunescope.lenses.subject import LensRows, Subject, clusters
-from tunescope.lenses.word_effects import Worded, worded
+from tunescope.lenses.words.effects import Worded, worded
 from tunescope.seeds import derive_seed
 
 

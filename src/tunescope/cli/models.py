@@ -1,0 +1,103 @@
+"""Commands that begin with a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunescope.cli.options import AsJson, Device, Labels, Model, Overrides, Quiet
+
+
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The model before tuning: a folder or hub id.")],
+    tuned: Annotated[
+        list[str],
+        typer.Argument(metavar="TUNED", help="One or more tuned models or peft adapter folders."),
+    ],
+    data: Annotated[str, typer.Option(help="Labelled rows: a file, glob, folder or hub id.")],
+    text: Annotated[list[str], typer.Option(help="The text column; give it twice for a pair.")],
+    label: Annotated[str, typer.Option(help="The label column; language models need none.")] = "label",
+    label_map: Labels = None,
+    lens: Annotated[
+        list[str] | None,
+        typer.Option(help="A lens by name, or with options: '{lens: cka, ...}'; all if not given."),
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Keep this many rows, chosen by their content.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="How fields become a text, as '{first} {second}'.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the draw of rows and every random control.")] = 0,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Where to write; runs/compare if not given.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look inside a base model and tuned ones that were trained anywhere, on the same rows.
+
+    Example: tunescope compare gpt2 my-model --data reviews.csv --text review --label stars
+    """
+    from tunescope.commands import checkpoints
+
+    wish = checkpoints.ComparisonWish(
+        base, tuned, data, text, label, label_map or [], lens or [], rows, max_length, template, seed,
+        output_dir, device, quiet or as_json, as_json,
+    )  # fmt: skip
+    checkpoints.compare(wish)
+
+
+def behaviour(
+    model: Model,
+    suite: Annotated[
+        list[str], typer.Option(help="Suites, parted by commas: gender, typos, my.yaml, eec=FILE.")
+    ],
+    base: Annotated[str | None, typer.Option(help="The model before tuning; needs --label.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Rows that suites rewrite: a file, glob or folder.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="The text column of the rows.")] = "text",
+    label: Annotated[str | None, typer.Option(help="The label column of the rows.")] = None,
+    label_map: Labels = None,
+    expect: Annotated[Path | None, typer.Option(help="Rules; exit code 8 if one is not met.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="The most touched rows of a suite.")] = None,
+    options: Overrides = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Where to write; runs/test if not given.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test how a model behaves when words are exchanged, and whether tuning widened it.
+
+    Example: tunescope test my-model --base gpt2 --data tweets.csv --label emotion --suite gender,race,typos
+    """
+    from tunescope.commands import test as command
+
+    wish = command.TestWish(
+        model, suite, base, data, text, label, label_map or [], expect, rows, options or [], output_dir, device,
+        quiet or as_json, as_json,
+    )  # fmt: skip
+    command.test(wish)
+
+
+def predict(
+    model: Model,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts to classify.")] = None,
+    data: Annotated[str | None, typer.Option(help="A file of rows to classify, instead of texts.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text column of the file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict the labels of texts, or of the rows of a file in their order.
+
+    Example: tunescope predict runs/demo/arms/full/seed-0/model "What a lovely film."
+    """
+    from tunescope.commands import checkpoints
+
+    wish = checkpoints.PredictionWish(model, texts or [], data, text, output, device, quiet, as_json)
+    checkpoints.predict(wish)

@@ -1,0 +1,34 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def _device(value: str) -> str:
+    if not DEVICE.fullmatch(value):
+        raise typer.BadParameter(f"expected auto, cpu, cuda, cuda:N or mps; came {value!r}")
+    return value
+
+
+Device = Annotated[
+    str,
+    typer.Option("--device", callback=_device, help="Where to compute: auto, cpu, cuda, cuda:N or mps."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on standard output.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in training.num_train_epochs=1."),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model/ folder of a run, or any classifier.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL=DATA", help="A label of the model and its label in the data."),
+]
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a recipe.")]

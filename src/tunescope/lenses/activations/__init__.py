@@ -1,0 +1,1 @@
+"""How large activations are, and which neurons shifted."""

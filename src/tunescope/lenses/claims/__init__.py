@@ -1,0 +1,1 @@
+"""Verdicts on a study's published claims, by rule."""

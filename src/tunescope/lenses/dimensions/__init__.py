@@ -1,0 +1,1 @@
+"""Which dimensions of the pooled states are loud, and which decide."""

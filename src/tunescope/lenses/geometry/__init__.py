@@ -1,0 +1,1 @@
+"""How alike the states of two models are, layer by layer."""

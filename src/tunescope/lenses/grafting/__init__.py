@@ -1,0 +1,1 @@
+"""What a weight carries: put tuned weights into the base, and back."""

@@ -1,0 +1,1 @@
+"""The lenses for language models, which have no classes."""

@@ -1,0 +1,1 @@
+"""Which part of the residual stream wrote the answer."""

@@ -1,0 +1,1 @@
+"""States drawn on a plane, base and tuned on the same axes."""

@@ -1,0 +1,1 @@
+"""What an activation carries: exchange it between texts, or between base and tuned."""

@@ -1,0 +1,1 @@
+"""What a linear probe reads off each layer."""

@@ -1,0 +1,1 @@
+"""What tuning did to the weights; no data needed."""
