@@ -27,9 +27,9 @@ def test_the_page_draws_both_lenses_and_the_variants_of_cka(tmp_path):
         "cka-variants-0-3",
         "spikes-0-2",
         "cloud-0-4",
-        "one-0-2",
-        "removal-0-tuned-3",
-        "removal-0-base-1",
+        "one-dimension-0-2",
+        "dimension-removal-0-tuned-3",
+        "dimension-removal-0-base-1",
     ):
         assert f'data-figure="{key}"' in page, key
     assert "How the pooled states" not in page  # the lens's own sentence stands there instead

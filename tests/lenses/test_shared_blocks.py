@@ -82,7 +82,7 @@ def test_tables_are_the_same_bits_and_frozen_blocks_run_once(kind, method, folde
     depth = TUNED[method][1]
     assert shared_depth(subject.base, subject.tuned) == depth
     with monkeypatch.context() as patched:
-        for part in ("reading", "head_input"):
+        for part in ("reading", "dimensions.head_input"):
             patched.setattr(f"tunescope.lenses.{part}.shared_depth", lambda *_: 0)
         plain = calls_of_blocks(patched, subject.base, subject.tuned)
         wanted = look(subject, READING, LENSES)

@@ -18,8 +18,9 @@ from tunescope.capture import Site, read
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, LensRows, look, seed_band_findings
-from tunescope.lenses.geometry import bow_tie, seed_band
+from tunescope.lenses.geometry import bow_tie
 from tunescope.lenses.geometry.pooled import KeptRows
+from tunescope.lenses.geometry.seed_band import seed_band
 from tunescope.lenses.geometry.similarity import SimilarityLens, SimilarityOptions
 from tunescope.lenses.reading import View
 from tunescope.lenses.subject import clusters
