@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "tunescope needs Python 3.11 or newer")'
@@ -33,6 +33,9 @@ check: $(STAMP)  ## lint, format and types
 
 bench: $(STAMP)  ## every benchmark; each ends with one JSON line a figure
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+docs: $(STAMP)  ## the documentation as a site in build/site; needs no network
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist build
