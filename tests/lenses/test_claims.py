@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from tunescope.config.claims import ClaimConfig
 from tunescope.lenses.claims.rules import (
     Arm,
     bow_tie_claim,
@@ -13,7 +14,7 @@ from tunescope.lenses.claims.rules import (
     one_dimension_claim,
     same_place_claim,
 )
-from tunescope.lenses.claims.verdicts import claims
+from tunescope.lenses.claims.verdicts import Evidence, claims
 
 
 def bow_ties(raw=(0.1, 0.3), equal=(0.1, 0.2), standardised=(0.05, 0.2), seed=0):
@@ -134,23 +135,45 @@ def test_few_dimensions():
     )
 
 
+def judged(tables, arms):
+    wanted = [
+        ClaimConfig(claim=name, statement="s", reported="r", source="t", rule=rule)
+        for name, rule in (("1", "bow_tie"), ("1b", "last_half"), ("2", "same_place"), ("3", "one_dimension"),
+                           ("3b", "few_dimensions"), ("4", "encoder_loses_more"))
+    ]  # fmt: skip
+
+    def find(number):
+        raise AssertionError("these rules look no number up")
+
+    table = claims(wanted, Evidence(tables, arms, [0], find)).table
+    return {(row["claim"], row["arms"]): row["verdict"] for row in table.iter_rows(named=True)}
+
+
 def test_all_claims_at_once_and_an_unlearned_arm_says_nothing():
     lossy = dimensions(one=0.6, difference=(-0.31, -0.35, -0.27), arm="bert")
     cka = pl.DataFrame([*bow_ties(), *[{**row, "arm": "bert"} for row in bow_ties()]])
     cka = cka.with_columns(site=pl.lit("resid_post"), site_other=pl.lit("resid_post"), layer=0, layer_other=0)
     tables = {"cka": cka, "dimensions": pl.concat([dimensions(), lossy], how="diagonal_relaxed")}
-    table = claims(tables, {"a": Arm(True, True), "bert": Arm(True, False)}).table
-    by = {(row["claim"], row["arms"]): row["verdict"] for row in table.iter_rows(named=True)}
+    by = judged(tables, {"a": Arm(True, True), "bert": Arm(True, False)})
     assert by["1", "a"] == "reproduced"
-    assert by["1b", "a"] == by["2", "a"] == "not testable here"
+    assert by["1b", "a"].startswith("not testable here because")
+    assert by["2", "a"] == "not testable here because the lens spread was not run for it"
     assert by["3", "a"] == "reproduced"
     assert by["3", "bert"] == "not reproduced"
     assert by["4", "a and bert"] == "reproduced"
-    assert table["needed"].str.contains("openai-community/gpt2").all()
-    table = claims(tables, {"a": Arm(True, True), "bert": Arm(False, False)}).table
-    by = {(row["claim"], row["arms"]): row["verdict"] for row in table.iter_rows(named=True)}
+    by = judged(tables, {"a": Arm(True, True), "bert": Arm(False, False)})
     assert by["3", "bert"] == by["4", "a and bert"] == "task not learned"
-    assert by["2", "bert"] == "not testable here"
-    one = claims(tables, {"a": Arm(True, True)}).table.filter(pl.col("claim") == "4").row(0, named=True)
-    assert (one["verdict"], one["why"]) == ("not testable here", "the study has no encoder")
-    assert claims({"cka": cka}, {}) is None
+    assert by["2", "bert"].startswith("not testable here")
+    assert (
+        judged(tables, {"a": Arm(True, True)})["4", "a"]
+        == "not testable here because the study has no encoder"
+    )
+
+
+def test_options_of_a_rule_change_its_verdict():
+    table = {"dimensions": dimensions()}
+    claim = ClaimConfig(
+        claim="3", statement="s", reported="r", source="t", rule="one_dimension", options={"loss": 0.001}
+    )
+    found = claims([claim], Evidence(table, {"a": Arm(True, True)}, [0], lambda number: []))
+    assert found.table["verdict"].to_list() == ["not reproduced"]

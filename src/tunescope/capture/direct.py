@@ -243,7 +243,7 @@ def _read(
     with torch.no_grad():
         with reading(classifier, [*path_sites(classifier), Site("pooled")], keeper(values)):
             logits = classifier(**inputs)
-        return values, logits, _slopes(classifier, values.pop(Site("pooled")))
+        return values, logits, head_slopes(classifier, values.pop(Site("pooled")))
 
 
 def path_sites(classifier: Classifier) -> list[Site]:
@@ -268,7 +268,7 @@ def _flat(value: torch.Tensor) -> torch.Tensor:
     return value.reshape(len(value), -1, value.shape[-1])[:, 0].double()
 
 
-def _slopes(classifier: Classifier, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def head_slopes(classifier: Classifier, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each row's slopes [B, C, D] from the pooled vector [B, D] to the logits, and what is left, [B, C]."""
     linear = [module for module in classifier.head.modules() if isinstance(module, nn.Linear)]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # into and out of each linear layer

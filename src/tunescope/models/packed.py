@@ -90,6 +90,9 @@ class Layout:
         return np.arange(self.total, dtype=np.int64) - np.repeat(self.ends - lengths, lengths)
 
 
+PUBLISHED_ROWS = 32  # in a batch where pooling reads padding, as study 001's paper says
+
+
 def packing_problem(model: PreTrainedModel, family: Family) -> str | None:
     """Say why a model cannot run without padding, or None; such a model runs in batches of about equal length."""
     if family.name not in PROVEN:
@@ -261,11 +264,30 @@ def pooled_places(layout: Layout, pooling: Pooling) -> np.ndarray | None:
     """Return the place of the one token of each row that pooling reads, int64 [B]; None where it reads all."""
     if pooling == "mean":
         return None
-    return layout.ends - 1 if pooling == "last" else layout.ends - np.asarray(layout.lengths)
+    return layout.ends - 1 if reader_of(pooling) == "last" else layout.ends - np.asarray(layout.lengths)
+
+
+def reader_of(pooling: Pooling) -> Literal["last", "first"]:
+    """Return which token of a row a pooling other than the mean reads.
+
+    Raises:
+        ModelError: It reads padding, which rows without padding do not have.
+    """
+    if pooling == "last_padded":
+        raise ModelError(
+            "The pooling last_padded reads padding, and rows without padding have none.",
+            hint="Use it with method: full, whose batches are then padded as published.",
+        )
+    return "last" if pooling == "last" else "first"
 
 
 def padded_again(values: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Return per-token values [1, T, ...] as right-padded rows [B, longest, ...], zero where there is no token."""
+    """Return per-token values [1, T, ...] as right-padded rows [B, longest, ...], zero where there is no token.
+
+    Of rows of one length it is a view.
+    """
+    if len(set(layout.lengths)) == 1:
+        return values[0].unflatten(0, (len(layout.lengths), -1))
     return torch.nn.utils.rnn.pad_sequence(list(values[0].split(list(layout.lengths))), batch_first=True)
 
 
@@ -283,7 +305,9 @@ def model_batches(
     from tunescope.data.batches import batches
     from tunescope.data.packed import packed_batches
 
-    if packing_problem(classifier.model, classifier.family) is None:
+    if classifier.pooling == "last_padded":  # as published: consecutive rows, padded to the longest of them
+        yield from batches(tokens, max_tokens=2**31, max_rows=PUBLISHED_ROWS, window=PUBLISHED_ROWS)
+    elif packing_problem(classifier.model, classifier.family) is None:
         yield from packed_batches(tokens, max_tokens, max_rows, window)
     else:
         yield from batches(tokens, max_tokens, max_rows, window)

@@ -20,6 +20,7 @@ from tunescope.stats.results import result_table
 from tunescope.watch.gradients import GradientNorms
 from tunescope.watch.live import frozen_copy, live, undisturbed
 from tunescope.watch.records import Records
+from tunescope.watch.scalars import Scalars
 from tunescope.watch.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 MOST_TEXTS = 2000
 DEFAULT: tuple[str, ...] = ("cka", "attention", "weights", "gradients")
 # What is quick enough for every look: no singular values, CKA as it is.
-LIGHT: dict[str, dict[str, Any]] = {"cka": {"variants": ["raw"]}, "weights": {"spectra": False}}
+LIGHT: dict[str, dict[str, Any]] = {
+    "cka": {"variants": ["raw"]}, "weights": {"spectra": False}, "attention": {"regions": False, "texts": 0},
+    "activations": {"keep": 32},
+}  # fmt: skip
 GRADIENTS = "gradients"
 
 
@@ -53,6 +57,8 @@ class TunescopeCallback(TrainerCallback):
         base: The model to compare with; None takes a copy of the one that training starts from. Set it before a
             resumed training, which does not start from its base.
         spent: Seconds that looks have taken.
+        tensorboard: Whether scalars are also written for TensorBoard, into the folder's ``tensorboard``; set it to
+            False before training for none.
 
     Raises:
         DataError: There are no texts, or labels that are not one a text.
@@ -78,6 +84,8 @@ class TunescopeCallback(TrainerCallback):
         self.tokenizer = tokenizer
         self.base: PreTrainedModel | None = None
         self.spent = 0.0
+        self.tensorboard = True
+        self._scalars = Scalars(Path(folder))
         self._one_look = 0.0
         self._began = 0.0
         self._gradients: GradientNorms | None = None
@@ -103,6 +111,8 @@ class TunescopeCallback(TrainerCallback):
                 f"Training goes on from step {state.global_step}, so the model before training is not at hand.",
                 hint="Set it before train(): callback.base = AutoModel....from_pretrained(BASE).",
             )
+        if self.tensorboard:
+            self._scalars.open()
         self._began = time.monotonic()
         self.base = self.base or frozen_copy(model)
         if state.global_step == 0:
@@ -158,6 +168,7 @@ class TunescopeCallback(TrainerCallback):
             return
         if self.records.latest < state.global_step:
             self._look(given["model"], state.global_step)
+        self._scalars.close()
         elapsed = time.monotonic() - self._began
         self.records.finish({
             "lenses": [name for name, _ in self.lenses], "texts": self.frame.height, "steps": state.global_step,
@@ -179,12 +190,16 @@ class TunescopeCallback(TrainerCallback):
         with undisturbed(model):
             tuned = live(model, self.tokenizer)
             subject = self._subject(live(self.base, self.tokenizer), tuned)
-            tables = {output.lens: output.table for output in look(subject, self.lenses, LENSES)}
+            seen = look(subject, self.lenses, LENSES)
+            tables = {output.lens: output.table for output in seen}
             if self._gradients is not None:
                 tables[GRADIENTS] = result_table(list(self._gradients.records(tuned)))
                 self._gradients = None
         if tables:
-            self.records.add(step, tables)
+            examples = {output.lens: output.examples for output in seen if output.examples is not None}
+            self.records.add(step, tables, examples)
+            if self.tensorboard:
+                self._scalars.write(step, tables)
         self._one_look = time.monotonic() - start
         self.spent += self._one_look
 

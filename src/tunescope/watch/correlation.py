@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from tunescope.errors import RunError
 from tunescope.watch.records import Watched
@@ -60,15 +60,39 @@ def correlations(watched: Watched, metric: str = "eval_loss", seed: int = 0) -> 
     return pl.DataFrame(records, schema=SCHEMA)
 
 
+def every_correlation(watched: Watched, seed: int = 0) -> pl.DataFrame:
+    """Return the correlations with every metric that was evaluated at enough steps, as rows of a result.
+
+    Columns are those of :func:`correlations`, with `lens` ``correlation``, the curve's lens in ``curve`` and the
+    logged metric in ``of_metric``; no rows where nothing was evaluated at six steps at which lenses looked.
+    """
+    steps = set(watched.table["step"].unique().to_list())
+    seen: dict[str, set[int]] = {}
+    for one in watched.log:
+        for name, value in one.items():
+            timing = name.endswith(("runtime", "per_second"))
+            if name.startswith("eval_") and not timing and isinstance(value, int | float):
+                seen.setdefault(name, set()).add(int(one["step"]))
+    parts = [
+        correlations(watched, name, seed).with_columns(of_metric=pl.lit(name))
+        for name, at in sorted(seen.items())
+        if len(at & steps) >= FEWEST
+    ]
+    if not parts:
+        return pl.DataFrame(schema={**SCHEMA, "curve": pl.String, "of_metric": pl.String})
+    return pl.concat(parts).with_columns(curve=pl.col("lens"), lens=pl.lit("correlation"))
+
+
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else float("nan")
 
 
 def _interval(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
-    generator = np.random.default_rng(seed)
-    draws = [
-        _spearman(first[rows], second[rows])
-        for rows in generator.integers(0, len(first), (RESAMPLES, len(first)))
-    ]
+    rows = np.random.default_rng(seed).integers(0, len(first), (RESAMPLES, len(first)))
+    one, two = (rankdata(values[rows], axis=1) for values in (first, second))  # [resamples, steps]
+    one, two = (ranks - ranks.mean(1, keepdims=True) for ranks in (one, two))
+    size = np.sqrt((one**2).sum(1) * (two**2).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = np.where(size > 0, (one * two).sum(1) / size, np.nan)  # a resample of one value has no correlation
     low, high = np.nanquantile(draws, (0.025, 0.975))
     return float(low), float(high)

@@ -18,6 +18,7 @@ from tunescope.stats.results import Result, result_table
 LOG = "log.jsonl"
 ABOUT = "watch.json"
 STEPS = "steps"
+EXAMPLES = "examples"
 _STEP = re.compile(r"step-(\d+)\.parquet")
 WHAT = "What lenses saw on a fixed set of texts while the model was trained, step by step; step 0 is before training."
 
@@ -44,8 +45,13 @@ class Records:
         self.folder = folder
         self.latest = max(known_steps(folder), default=-1)
 
-    def add(self, step: int, tables: Mapping[str, pl.DataFrame]) -> None:
-        """Write one step's tables as one file, whole or not at all.
+    def add(
+        self,
+        step: int,
+        tables: Mapping[str, pl.DataFrame],
+        examples: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
+        """Write one step's tables as one file, whole or not at all; what is kept of single texts as another.
 
         Raises:
             RunError: The step is not after the latest: the folder holds another training's steps.
@@ -58,6 +64,13 @@ class Records:
         frames = [table.with_columns(step=pl.lit(step), lens=pl.lit(lens)) for lens, table in tables.items()]
         with atomic_path(self.folder / STEPS / f"step-{step:09d}.parquet") as temporary:
             pl.concat(frames, how="diagonal_relaxed").write_parquet(temporary)
+        kept = [
+            table.with_columns(step=pl.lit(step), lens=pl.lit(lens))
+            for lens, table in (examples or {}).items()
+        ]
+        if kept:
+            with atomic_path(self.folder / EXAMPLES / f"step-{step:09d}.parquet") as temporary:
+                pl.concat(kept, how="diagonal_relaxed").write_parquet(temporary)
         self.latest = step
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -67,7 +80,13 @@ class Records:
             file.write(json.dumps(record) + "\n")
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Write what was done, and all steps as one result that the report reads."""
+        """Write what was done, and all steps as one result that the report reads.
+
+        Correlations with what the training evaluated stand in it too, as rows of the lens ``correlation`` without a
+        step.
+        """
+        from tunescope.watch.correlation import every_correlation
+
         write_json(self.folder / ABOUT, dict(about))
         watched = load_watched(self.folder)
         if watched.table.height:
@@ -77,7 +96,12 @@ class Records:
                 "rows": {"n": about.get("texts")},
                 "options": dict(about),
             }
-            Result("watch", watched.table, provenance).save(self.folder / "results")
+            table = pl.concat([watched.table, every_correlation(watched)], how="diagonal_relaxed")
+            Result("watch", table, provenance).save(self.folder / "results")
+            kept = [_read(path) for path in sorted((self.folder / EXAMPLES).glob("step-*.parquet"))]
+            if kept:
+                with atomic_path(self.folder / "results" / EXAMPLES / "watch.parquet") as temporary:
+                    pl.concat(kept, how="diagonal_relaxed").write_parquet(temporary)
 
 
 def known_steps(folder: Path) -> list[int]:

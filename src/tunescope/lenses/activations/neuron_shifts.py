@@ -134,6 +134,11 @@ class NeuronShifts:
             )  # fmt: skip
         return found
 
+    def means(self, layer: int) -> np.ndarray:
+        """Return the mean activation of every neuron of a layer over the texts, before and after, [2, F]."""
+        sums, counts = self._sums[layer], self._counts[layer]
+        return np.asarray((sums[PICK, :2] + sums[SHOW, :2]) / counts.sum())
+
     def shifted(self, level: float = 0.05) -> list[tuple[int, float, int]]:
         """Return (layer, share of its neurons with q at most ``level``, its neurons), on the shown half."""
         shown = self._shown()

@@ -25,6 +25,9 @@ FEW_EVERY = 16  # what costs more than all else together looks at every 16th que
 FEW_QUERIES = 32  # texts of fewer queries are looked at whole
 
 Statistics = dict[str, torch.Tensor]
+Each = tuple[
+    torch.Tensor, torch.Tensor
+]  # values of queries [B, H, T], and which of them count [B, 1 or H, T]
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,13 @@ class Compared:
         before: As :func:`statistics` says of the first, with `between_heads`.
         after: Of the second.
         both: As :func:`divergences` says.
+        each: The same query by query, of ``base``, ``tuned`` and ``base_tuned``.
     """
 
     before: Statistics
     after: Statistics
     both: Statistics
+    each: dict[str, dict[str, Each]]
 
 
 def statistics(pattern: torch.Tensor, visible: Visible) -> Statistics:
@@ -116,7 +121,7 @@ def statistics(pattern: torch.Tensor, visible: Visible) -> Statistics:
     for queries, keys in visible.parts():
         shares = _part(pattern, queries, keys)
         own.add(shares, _logs(shares).mul_(shares), queries)
-    return own.statistics(pattern)
+    return means(own.each(pattern))
 
 
 def divergences(before: torch.Tensor, after: torch.Tensor, visible: Visible) -> Statistics:
@@ -164,14 +169,14 @@ def compared(before: torch.Tensor, after: torch.Tensor, visible: Visible) -> Com
         )
         apart.append(_jensen_shannon(first, second, entropies))
     several = visible.counts[:, None] >= 2
-    both = {
-        "kl": _mean(torch.cat(kl, -1), several),
-        "jensen_shannon": _mean(torch.cat(apart, -1), several),
-    }
-    found = ours.statistics(before)
+    both: dict[str, Each] = {
+        "kl": (torch.cat(kl, -1), several), "jensen_shannon": (torch.cat(apart, -1), several)
+    }  # fmt: skip
+    each = {"base": ours.each(before), "tuned": theirs.each(after), "base_tuned": both}
+    found = means(each["base"])
     if before.shape[1] > 1:
         found["between_heads"] = _between_heads(before, visible)
-    return Compared(found, theirs.statistics(after), both)
+    return Compared(found, means(each["tuned"]), means(both), each)
 
 
 class _Queries:
@@ -199,8 +204,8 @@ class _Queries:
         self.distance.append(_distance(shares, sums, queries.start, self.visible.causal))
         return entropy
 
-    def statistics(self, pattern: torch.Tensor) -> Statistics:
-        """Average over the queries that count."""
+    def each(self, pattern: torch.Tensor) -> dict[str, Each]:
+        """Return every statistic query by query."""
         plain, sink = torch.cat(self.entropy, -1), pattern[..., 0]
         counts = self.visible.counts[:, None].to(plain.dtype)  # [B, 1, T]
         several = counts >= 2
@@ -209,12 +214,23 @@ class _Queries:
         others = (plain - torch.special.entr(sink)) / rest.clamp_min(TINY) + rest.clamp_min(TINY).log()
         enough = (counts >= 3) & (rest > 1e-6)
         return {
-            "entropy": _mean(plain / counts.clamp_min(2).log(), several),
-            "sink_mass": _mean(sink, several),
-            "distance": _mean(torch.cat(self.distance, -1), counts >= 1),
+            "entropy": (plain / counts.clamp_min(2).log(), several),
+            "sink_mass": (sink, several),
+            "distance": (torch.cat(self.distance, -1), counts >= 1),
             "gini": _gini(pattern, self.visible),
-            "entropy_without_sink": _mean(others / (counts - 1).clamp_min(2).log(), enough),
+            "entropy_without_sink": (others / (counts - 1).clamp_min(2).log(), enough),
         }
+
+
+def means(each: dict[str, Each], queries: torch.Tensor | None = None) -> Statistics:
+    """Average statistics over the queries that count, statistic -> [B, H]; NaN where a text has none.
+
+    Args:
+        each: Values of queries, and which count.
+        queries: Only these, bool [B, T].
+    """
+    only = None if queries is None else queries[:, None]
+    return {name: _mean(values, use if only is None else use & only) for name, (values, use) in each.items()}
 
 
 def mass_on(pattern: torch.Tensor, region: torch.Tensor, visible: Visible) -> torch.Tensor:
@@ -273,12 +289,14 @@ def _between_heads(pattern: torch.Tensor, visible: Visible) -> torch.Tensor:
     return _mean(torch.cat(values, -1), torch.cat(uses, -1)[:, None])
 
 
-def _gini(pattern: torch.Tensor, visible: Visible) -> torch.Tensor:
-    values, uses = [], []
-    for queries, use in visible.few():
-        values.append(_gini_of(_part(pattern, queries, pattern.shape[-1]), visible.counts[:, queries]))
-        uses.append(use)
-    return _mean(torch.cat(values, -1), torch.cat(uses, -1)[:, None])
+def _gini(pattern: torch.Tensor, visible: Visible) -> Each:
+    values = pattern.new_zeros(pattern.shape[:-1], dtype=_part(pattern, slice(0, 1), 1).dtype)
+    uses = torch.zeros_like(visible.mask)
+    for queries, use in visible.few():  # near places first: the few of long texts may lie among them
+        own = _gini_of(_part(pattern, queries, pattern.shape[-1]), visible.counts[:, queries])
+        values[:, :, queries] = torch.where(use[:, None], own, values[:, :, queries])
+        uses[:, queries] |= use
+    return values, uses[:, None]
 
 
 def _gini_of(rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

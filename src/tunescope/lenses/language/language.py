@@ -24,7 +24,7 @@ VOCABULARY_NUMBERS = 2**26  # logits over the vocabulary that are held at a time
 # The other lenses measure by the logits of classes, or need labels.
 WITHOUT_CLASSES = (
     "cka", "similarity", "spread", "weights", "attention", "activations", "ablation", "logit_lens",
-    "attribution_direct",
+    "attribution_direct", "flow",
 )  # fmt: skip
 # These read each model by itself, or compare pooled states whatever their number and width.
 ANY_SHAPE = ("cka", "similarity", "words")
@@ -70,22 +70,28 @@ def refuse_other_shapes(subject: Subject, wanted: Sequence[str]) -> None:
     Raises:
         LensError: A wanted lens needs two models of one shape.
     """
-    if _shape(subject.base) == _shape(subject.tuned):
+    if same_shape(subject):
         return
     refused = [name for name in wanted if name not in ANY_SHAPE]
     if refused:
         raise LensError(
-            f"Base ({_said(subject.base)}) and tuned ({_said(subject.tuned)}) differ in shape, so the lens "
+            f"Base ({said_shape(subject.base)}) and tuned ({said_shape(subject.tuned)}) differ in shape, so the lens "
             f"{refused[0]!r} cannot compare them part by part; {', '.join(ANY_SHAPE)} remain.",
             hint="Name only those with --lens, or compare a tuned model with the base that it was tuned from.",
         )
+
+
+def same_shape(subject: Subject) -> bool:
+    """Whether base and tuned are of one architecture, with as many layers and heads and of one width."""
+    return _shape(subject.base) == _shape(subject.tuned)
 
 
 def _shape(model: Classifier) -> tuple[str, int, int, int]:
     return model.family.name, model.n_layers, model.n_heads, model.width
 
 
-def _said(model: Classifier) -> str:
+def said_shape(model: Classifier) -> str:
+    """Return a model's architecture and shape in words."""
     return f"{model.family.name}, {model.n_layers} layers x {model.n_heads} heads, width {model.width}"
 
 

@@ -3,6 +3,23 @@
 The numbers are exact (no rows are drawn, so there is no sampling error). Beside each stands what an update of the
 same Frobenius norm without any structure gives (independent Gaussian entries), and across seeds the same number of
 another training. Intruder dimensions: Shuttleworth et al. 2024, arXiv 2410.21228.
+
+Formula:
+    Relative change ``|W' - W|_F / |W|_F``; effective rank of the update from its singular values; intruder
+    dimensions: leading singular vectors of W' whose cosine with all of W's stays below a threshold.
+
+Range:
+    Relative change from 0; rank 1 to the smaller side; cosines 0 to 1.
+
+How to read:
+    Compare with the update of equal norm without structure: a lower rank than that is structure. Intruders
+    speak of directions that the base did not have.
+
+Cost:
+    Linear algebra of every matrix, no rows; ``spectra: false`` leaves the costly part out.
+
+Limits:
+    How far weights moved is not what that did: small changes may decide and large ones be idle.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How information flows: attention rollout, and direct effects of parts on parts."""
