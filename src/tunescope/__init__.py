@@ -11,29 +11,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Comparison": "tunescope.compare",
+    "Comparison": "tunescope.api",
+    "Inspection": "tunescope.api",
     "Result": "tunescope.stats.results",
+    "Run": "tunescope.api",
     "StudyConfig": "tunescope.config",
     "TunescopeCallback": "tunescope.watch",
     "TunescopeError": "tunescope.errors",
-    "compare": "tunescope.compare",
+    "compare": "tunescope.api",
+    "inspect": "tunescope.api",
     "load": "tunescope.models.load",
+    "load_run": "tunescope.api",
     "load_trunk": "tunescope.models.load",
     "load_watched": "tunescope.watch",
-    "run": "tunescope.study",
+    "run": "tunescope.api",
     "write_report": "tunescope.report",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
-    from tunescope.compare import Comparison, compare
+    from tunescope.api import Comparison, Inspection, Run, compare, inspect, load_run, run
     from tunescope.config import StudyConfig
     from tunescope.errors import TunescopeError
     from tunescope.models.load import load, load_trunk
     from tunescope.report import write_report
     from tunescope.stats.results import Result
-    from tunescope.study import run
     from tunescope.watch import TunescopeCallback, load_watched
 
 

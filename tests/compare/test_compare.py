@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tiny import tiny_folder
-from tunescope.compare import CompareRequest, compare_folders
+from tunescope.checkpoints import CompareRequest, compare_folders
 from tunescope.config import DataConfig, LensConfig
 from tunescope.errors import DataError, ModelError
 from tunescope.models.source import quiet_transformers

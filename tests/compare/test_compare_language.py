@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tiny import encode, tiny_folder
-from tunescope.compare import CompareRequest, compare_folders
+from tunescope.checkpoints import CompareRequest, compare_folders
 from tunescope.config import DataConfig, LensConfig
 from tunescope.data.unlabelled import unlabelled_rows
 from tunescope.errors import DataError, LensError, ModelError
@@ -101,7 +101,9 @@ def test_what_cannot_be_compared_is_said(folder, tmp_path):
         )  # fmt: skip
         return compare_folders(request)
 
-    with pytest.raises(ModelError, match=r"is a language model and .*classifier is not; one comparison"):
+    with pytest.raises(
+        ModelError, match=r"is a language model and .*classifier is a classifier; one comparison"
+    ):
         compared([folder / "tuned", classifier])
     with pytest.raises(LensError, match="The lens 'words' needs classes, and tuned is a language model"):
         compared([folder / "tuned"], lenses=[LensConfig(lens="words")])

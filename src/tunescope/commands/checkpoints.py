@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunescope.commands import summaries
 from tunescope.commands.summaries import Ending
@@ -17,8 +17,44 @@ from tunescope.progress import Progress
 if TYPE_CHECKING:
     import polars as pl
 
+    from tunescope.config import DataConfig, LensConfig
     from tunescope.data.labels import LabelMap
     from tunescope.data.rows import Rows
+
+
+ALL = "all"
+NOT_WITHOUT_OPTIONS = (
+    "planted",
+    "steps",
+)  # they look at what a study generates, or at steps that must be there
+
+
+class RowsWish(Protocol):
+    """Rows, as a command is asked for them."""
+
+    @property
+    def data(self) -> Any:
+        """A file, glob, folder or hub id."""
+
+    @property
+    def text(self) -> Sequence[str]:
+        """One column, or two for a pair."""
+
+    @property
+    def label(self) -> str:
+        """The label column."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows to keep."""
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens of a text."""
+
+    @property
+    def template(self) -> str | None:
+        """How fields become a text."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +76,7 @@ class ComparisonWish:
     device: str = "auto"
     quiet: bool = False
     as_json: bool = False
+    base_head: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,27 +104,57 @@ def compare(wish: ComparisonWish) -> None:
 
 
 def _call_compare(wish: ComparisonWish) -> Path:
-    from tunescope.compare import DEFAULT_LENSES, CompareRequest, compare_folders
-    from tunescope.config import load_data, load_lenses
-    from tunescope.config.text import parse_value
-    from tunescope.study import LENSES
+    from tunescope.checkpoints import BASE_HEADS, CompareRequest, compare_folders
+
+    if wish.base_head is not None and wish.base_head not in BASE_HEADS:
+        raise ConfigError(
+            f"--base-head expected {', '.join(BASE_HEADS)}; came {wish.base_head!r}.",
+            hint="Leave it out: a probe is fitted on the base's frozen features.",
+        )
+    request = CompareRequest(
+        base=wish.base,
+        tuned=list(wish.tuned),
+        data=data_section(wish),
+        label_map=label_map(wish.label_map),
+        lenses=lens_configs(wish.lenses) if wish.lenses else None,
+        folder=wish.output_dir or Path("runs") / "compare",
+        device=wish.device,
+        seed=wish.seed,
+        base_head=wish.base_head,  # type: ignore[arg-type]  # checked above
+    )
+    return Path(compare_folders(request, progress=Progress(wish.quiet)))
+
+
+def data_section(wish: RowsWish) -> DataConfig:
+    """Return a data section from what was asked for on the command line.
+
+    Raises:
+        ConfigError: There are more than two text columns.
+    """
+    from tunescope.config import load_data
 
     values: dict[str, Any] = {"path": wish.data, "text": text_columns(wish.text), "label": wish.label}
     optional = {"rows": wish.rows, "max_length": wish.max_length, "template": wish.template}
     values.update({name: value for name, value in optional.items() if value is not None})
-    wanted = [parse_value(text) for text in wish.lenses] or [lens.lens for lens in DEFAULT_LENSES]
-    lenses = load_lenses(wanted, LENSES)
-    request = CompareRequest(
-        base=wish.base,
-        tuned=list(wish.tuned),
-        data=load_data(values),
-        label_map=label_map(wish.label_map),
-        lenses=lenses,
-        folder=wish.output_dir or Path("runs") / "compare",
-        device=wish.device,
-        seed=wish.seed,
-    )
-    return Path(compare_folders(request, progress=Progress(wish.quiet)))
+    return load_data(values)
+
+
+def lens_configs(wanted: Sequence[str]) -> list[LensConfig]:
+    """Return lenses by name or with options; ``all`` means every lens.
+
+    Args:
+        wanted: As typed.
+
+    Raises:
+        ConfigError: There is no such lens, or no such option.
+    """
+    from tunescope.config import load_lenses
+    from tunescope.config.text import parse_value
+    from tunescope.study import LENSES
+
+    if list(wanted) == [ALL]:
+        return load_lenses([name for name in LENSES if name not in NOT_WITHOUT_OPTIONS], LENSES)
+    return load_lenses([parse_value(text) for text in wanted], LENSES)
 
 
 def text_columns(columns: Sequence[str]) -> str | dict[str, str]:

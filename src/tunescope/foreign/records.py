@@ -1,9 +1,8 @@
-"""What can be said about checkpoints that were trained elsewhere: names, logged metrics, doubtful labels."""
+"""What a checkpoint from elsewhere says of its training, and what its answers say of its labels."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tunescope.evaluation.metrics import confusion_matrix
 
-GENERIC = re.compile(r"model|checkpoint-\d+|seed-\d+")  # says little without the folder above it
 SHARP = 0.10  # a relabelling that gains this much accuracy is worth a sentence
-
-
-def arm_names(paths: Sequence[str]) -> list[str]:
-    """Return a short, unique, folder-safe name for every checkpoint, made from the end of its path."""
-    parts = [
-        [part for part in re.split(r"[\\/]+", str(path)) if part not in ("", ".", "..")] for path in paths
-    ]
-    names: list[str] = []
-    for own in parts:
-        depth = next((n for n, part in enumerate(reversed(own), 1) if not GENERIC.fullmatch(part)), len(own))
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(own[-depth:])).strip("-._") or "tuned"
-        name = name[-60:].lstrip("-._")
-        taken = sum(other == name or other.startswith(f"{name}-again-") for other in names)
-        names.append(name if not taken else f"{name}-again-{taken}")
-    return names
 
 
 def logged_metrics(path: str) -> dict[str, Any] | None:
