@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -43,7 +44,29 @@ def environment(device: str, command: str | None = None) -> dict[str, Any]:
         "threads": {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
         "command": command or command_line(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "doctor": doctor_record(),
     }
+
+
+def doctor_record_path() -> Path:
+    """Return where ``tunescope doctor`` keeps its last result: ``$XDG_CACHE_HOME/tunescope/doctor.json``."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "tunescope" / "doctor.json"
+
+
+def doctor_record() -> dict[str, Any] | None:
+    """Return what the last whole ``tunescope doctor`` on this machine said, or None where it never ran.
+
+    Returns:
+        ``date``, ``passed``, ``version`` (of tunescope), ``machine`` and ``missed`` (names of checks); None also where
+        the file is damaged or of another format, since it then vouches for nothing.
+    """
+    try:
+        found = json.loads(doctor_record_path().read_text(encoding="utf-8"))
+        record = {name: found[name] for name in ("date", "passed", "version", "machine", "missed")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if found.get("format_version") == 1 else None
 
 
 def command_line() -> str:

@@ -260,6 +260,18 @@ def test_every_named_corpus_can_be_written(tmp_path):
     assert Truth.load(tmp_path / "truth.json") == truth
 
 
+def test_a_named_corpus_takes_the_strength_of_its_gender_gap(tmp_path):
+    weak = write_planted("tiny?gender=0.5", tmp_path / "weak", 1)
+    strong = write_planted("tiny?gender=0.95", tmp_path / "strong", 1)
+    assert weak.gender_gap == 0 and strong.gender_gap == pytest.approx(0.9 * 0.88)
+    texts = [pl.read_parquet(tmp_path / name / "train.parquet")["text"].to_list() for name in ("weak", "strong")]
+    assert texts[0] == texts[1]  # the strength moves labels alone
+    for asked in ("gender=0.4", "gender=much", "race=0.9", "gender"):
+        with pytest.raises(ConfigError, match=rf"gender=P with P from 0\.5 .* got '{asked}'"):
+            write_planted(f"tiny?{asked}", tmp_path / "none", 1)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_truth_of_another_shape_is_named(tmp_path):
     (tmp_path / "truth.json").write_text('{"format_version": 1, "seed": 1}')
     with pytest.raises(DataError, match=r"truth\.json does not hold what a planted corpus needs"):

@@ -50,15 +50,37 @@ class _Labelled:
 def write_planted(name: str, folder: Path, seed: int) -> Truth:
     """Write the corpus that a study calls ``planted:NAME``.
 
+    Args:
+        name: A name of ``CORPORA``; ``NAME?gender=P`` plants another strength of the link between gender and label
+            (``p_favoured`` of :class:`~tunescope.planted.truth.Planting`, 0.5 for none).
+        folder: Where to write.
+        seed: Seeds every choice.
+
     Raises:
-        ConfigError: There is no planted corpus of that name.
+        ConfigError: There is no planted corpus of that name, or P is no share from 0.5 to 1.
     """
-    if name not in CORPORA:
+    corpus, _, asked = name.partition("?")
+    if corpus not in CORPORA:
         raise ConfigError(
-            f"There is no planted corpus {name!r}; known: {', '.join(sorted(CORPORA))}.",
+            f"There is no planted corpus {corpus!r}; known: {', '.join(sorted(CORPORA))}.",
             hint="Write data.path as planted:quickstart.",
         )
-    return write_corpus(folder, CORPORA[name], seed)
+    return write_corpus(folder, CORPORA[corpus], seed, _planting(asked) if asked else None)
+
+
+def _planting(asked: str) -> Planting:
+    key, _, value = asked.partition("=")
+    try:
+        share = float(value)
+    except ValueError:
+        share = float("nan")
+    if key != "gender" or not 0.5 <= share <= 1:
+        raise ConfigError(
+            f"What stands after '?' in a planted corpus's name is gender=P with P from 0.5 (no gap) to 1; "
+            f"got {asked!r}.",
+            hint="Write data.path as planted:quickstart?gender=0.9.",
+        )
+    return Planting(p_favoured=share)
 
 
 def write_corpus(folder: Path, rows: Mapping[str, int], seed: int, planting: Planting | None = None) -> Truth:

@@ -14,7 +14,7 @@ from tunescope import __version__
 from tunescope.environment import installed_version
 
 OFFLINE_FLAGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-EXTRAS_FOR_USERS = ("peft", "minilm")
+EXTRAS_FOR_USERS = ("peft", "minilm", "maps", "summaries", "wandb", "serve", "export", "spark")
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*?)\s*(?:;\s*(.*))?$")
 
 
@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "tunescope": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "libraries": _libraries(),
         "devices": _devices(),
         "threads": _threads(),
@@ -35,7 +35,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
