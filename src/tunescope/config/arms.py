@@ -24,7 +24,9 @@ class ArmConfig(Strict):
     )
     method: Name = Field("full", description="the tuning method, for example full or head_only")
     pooling: Pooling | None = Field(
-        None, description="last, mean, first or first_raw, or null for the family's own pooling"
+        None,
+        description="last, mean, first or first_raw, or null for the family's own pooling; last_padded is study "
+        "001's slip (the last position of the padded batch), for its published form alone",
     )
     head: HeadKind = Field(
         "softmax",

@@ -33,7 +33,7 @@ def build_study(
         ConfigError: With every problem that ``problems`` and this check have found.
     """
     draft = {key: value for key, value in raw.items() if key != "extends"}
-    for key in ("training", "lenses", "expect", "selection", "compare"):
+    for key in ("training", "lenses", "expect", "claims", "as_published", "selection", "compare"):
         if draft.get(key, ...) is None:  # a section whose every line is commented out
             del draft[key]
     if draft.get("task") == "summarise":

@@ -70,6 +70,10 @@ class DataConfig(Strict):
         "duplicates, or null",
     )
     stratify: bool = Field(True, description="true or false: whether splits keep the shares of the labels")
+    repeats_cross_splits: bool = Field(
+        False,
+        description="false, or true where a study's published form split rows without looking whether texts repeat",
+    )
     folds: Annotated[int, BeforeValidator(no_boolean), Field(ge=2)] | None = Field(
         None,
         description="the number of folds (2 or more), of which 'fold' is the test split, or null for one split",
@@ -142,6 +146,12 @@ class DataConfig(Strict):
         if self.fold >= (self.folds or 1):
             many = f"there are {self.folds} folds" if self.folds else "there are no folds"
             raise ValueError(f"fold {self.fold} does not exist: {many}, counted from 0")
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_or_groups(self) -> DataConfig:
+        if self.repeats_cross_splits and (self.group_by is not None or self.folds is not None):
+            raise ValueError("repeats_cross_splits splits row by row; take group_by and folds out")
         return self
 
     @model_validator(mode="after")

@@ -33,16 +33,10 @@ class SliceConfig(Strict):
     group: Axis | bool = Field(description="the value of that column")
 
 
-class ExpectRule(Strict):
-    """A bound on one number of a run: a metric of an arm or baseline, or a value that a lens found.
-
-    Without ``arm`` (and ``baseline`` and ``against``) the rule holds for every arm that has the number; without
-    ``seed`` for every seed. The verdict is *met* where the whole interval keeps the bounds, *not met* where the
-    whole interval breaks one, *undecided* where the interval straddles one.
-    """
+class NumberOf(Strict):
+    """Which number of a run: a metric of an arm or baseline, a paired difference, or a value that a lens found."""
 
     metric: Name = Field(description="the name of a metric, as in metrics.json or a lens's table")
-    name: Name | None = Field(None, description="what the report calls the rule, or null")
     split: Split | None = Field(
         None, description="train, validation or test; null means test for metrics and is unused for lenses"
     )
@@ -75,6 +69,37 @@ class ExpectRule(Strict):
         default_factory=dict,
         description="a mapping from further columns of the lens's table to their values, for example {edit: zero}",
     )
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> NumberOf:
+        of_lens = [
+            key for key in ("model", "site", "layer", "head", "where") if getattr(self, key) not in (None, {})
+        ]
+        of_metric = [
+            key for key in ("split", "slice", "baseline", "against") if getattr(self, key) is not None
+        ]
+        if self.lens is None and of_lens:
+            raise ValueError(f"{_listed(of_lens)} only to a rule that names a lens")
+        if self.lens is not None and of_metric:
+            raise ValueError(f"{_listed(of_metric)} only to a rule that names no lens")
+        if self.baseline is not None and (self.arm is not None or self.against is not None):
+            raise ValueError("'baseline' stands in place of 'arm' and 'against'")
+        if self.against is not None and self.against == self.arm:
+            raise ValueError(f"an arm cannot be held against itself ({self.arm!r})")
+        if self.against is not None and (self.slice is not None or self.label is not None):
+            raise ValueError("'against' compares arms on all rows; it goes with no slice and no label")
+        return self
+
+
+class ExpectRule(NumberOf):
+    """A bound on one number of a run: a metric of an arm or baseline, or a value that a lens found.
+
+    Without ``arm`` (and ``baseline`` and ``against``) the rule holds for every arm that has the number; without
+    ``seed`` for every seed. The verdict is *met* where the whole interval keeps the bounds, *not met* where the
+    whole interval breaks one, *undecided* where the interval straddles one.
+    """
+
+    name: Name | None = Field(None, description="what the report calls the rule, or null")
     lower: Number | None = Field(None, description="the least that the number may be, or null")
     upper: Number | None = Field(None, description="the most that the number may be, or null")
     equals: Number | None = Field(
@@ -101,26 +126,6 @@ class ExpectRule(Strict):
             raise ValueError("'tolerance' belongs to 'equals'")
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise ValueError(f"lower ({self.lower:g}) is above upper ({self.upper:g})")
-        return self
-
-    @model_validator(mode="after")
-    def _axes_fit(self) -> ExpectRule:
-        of_lens = [
-            key for key in ("model", "site", "layer", "head", "where") if getattr(self, key) not in (None, {})
-        ]
-        of_metric = [
-            key for key in ("split", "slice", "baseline", "against") if getattr(self, key) is not None
-        ]
-        if self.lens is None and of_lens:
-            raise ValueError(f"{_listed(of_lens)} only to a rule that names a lens")
-        if self.lens is not None and of_metric:
-            raise ValueError(f"{_listed(of_metric)} only to a rule that names no lens")
-        if self.baseline is not None and (self.arm is not None or self.against is not None):
-            raise ValueError("'baseline' stands in place of 'arm' and 'against'")
-        if self.against is not None and self.against == self.arm:
-            raise ValueError(f"an arm cannot be held against itself ({self.arm!r})")
-        if self.against is not None and (self.slice is not None or self.label is not None):
-            raise ValueError("'against' compares arms on all rows; it goes with no slice and no label")
         return self
 
     @property

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from tunescope.config.behaviour import anchored_suites
 from tunescope.config.check import OptionModels, build_study, note_errors, read_lens
 from tunescope.config.data import DataConfig
+from tunescope.config.extend import NAMED, expanded, extended, forget, item_name, read_chain, with_profile
 from tunescope.config.models import LensConfig, StudyConfig
 from tunescope.config.problems import Key, Origin, Problem, Problems, nearest, shown_value
-from tunescope.config.text import Document, parse_value, read_document
+from tunescope.config.text import Document, parse_value
 from tunescope.errors import ConfigError
 
 STUDY_SUFFIXES = (".yaml", ".yml")
@@ -29,6 +30,7 @@ def load_study(
     methods: OptionModels,
     lenses: OptionModels,
     refused: Mapping[str, str] | None = None,
+    profile: str | None = None,
 ) -> StudyConfig:
     """Return the complete study that a file, a recipe's name or a mapping says.
 
@@ -42,16 +44,19 @@ def load_study(
         methods: The tuning methods by name, each with the model of its options.
         lenses: The lenses by name, each with the model of its options.
         refused: Methods that exist elsewhere and cannot serve here, each with the reason.
+        profile: The name of one of the study's ``profiles``, merged into it; None for the study itself.
 
     Raises:
-        ConfigError: The study is not valid; the message tells every problem with its file, line and key.
+        ConfigError: The study is not valid, or has no such profile; the message tells every problem with its
+            file, line and key.
     """
     if isinstance(source, Mapping):
         document = Document(_plain(source), {(): Origin()})
         if "extends" in document.value:
-            document = _extended(document, None, ())
+            document = extended(document, None, (), recipes())
     else:
-        document = _read_chain(find_study(source), ())
+        document = read_chain(find_study(source), (), recipes())
+    document = with_profile(document, profile)
     problems = Problems(document.origins, list(document.problems))
     for override in overrides:
         _override(document, override, problems)
@@ -117,14 +122,6 @@ def find_study(name: str | Path) -> Path:
     )
 
 
-def expanded(path: str | Path) -> Path:
-    """Return a path with ``~`` as the home folder; a name that only looks like that stays as it is."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
-
-
 def _plain(value: Any) -> Any:
     """Copy a Python value, with tuples as lists and paths as text."""
     if isinstance(value, Mapping):
@@ -132,71 +129,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _read_chain(file: Path, above: tuple[Path, ...]) -> Document:
-    """Read ``file`` on top of what it extends; ``above`` are the files that led here."""
-    here = file.resolve()
-    if here in above:
-        circle = " -> ".join(path.name for path in (*above[above.index(here) :], here))
-        raise ConfigError(
-            f"{file}: extends goes in a circle: {circle}.", hint="Remove one of these `extends:`."
-        )
-    return _extended(read_document(file), file, (*above, here))
-
-
-def _extended(document: Document, file: Path | None, above: tuple[Path, ...]) -> Document:
-    if "extends" not in document.value:
-        return document
-    wanted = document.value.pop("extends")
-    place = document.origins.get(("extends",), Origin(file))
-    if not isinstance(wanted, str) or not wanted:
-        raise ConfigError(
-            f"{place}: extends: expected a study file or the name of a recipe; came {shown_value(wanted)}.",
-            hint="Write for example `extends: base.yaml` or `extends: quickstart`.",
-        )
-    folder = file.parent if file is not None else Path()
-    path = folder / expanded(wanted)
-    if not path.is_file():
-        if wanted not in recipes():
-            known = ", ".join(recipes()) or "none"
-            raise ConfigError(
-                f"{place}: extends: there is no file {path} and no recipe {wanted!r}; recipes: {known}.",
-                hint="Give a path relative to this study, or the name of a recipe.",
-            )
-        path = recipes()[wanted]
-    base = _read_chain(path, above)
-    origins = {key: origin for key, origin in base.origins.items() if key}
-    origins[()] = document.origins.get((), place)
-    merged = _merge(base.value, document.value, (), origins, document.origins)
-    return Document(merged, origins, [*base.problems, *document.problems])
-
-
-def _merge(
-    base: dict[Any, Any],
-    over: dict[Any, Any],
-    key: Key,
-    origins: dict[Key, Origin],
-    over_origins: dict[Key, Origin],
-) -> dict[Any, Any]:
-    """Return ``base`` with ``over`` on top: mappings merge, everything else replaces; ``origins`` follows."""
-    merged = dict(base)
-    for name, value in over.items():
-        below = (*key, str(name))
-        if isinstance(value, dict) and isinstance(merged.get(name), dict):
-            merged[name] = _merge(merged[name], value, below, origins, over_origins)
-        else:
-            merged[name] = value
-            _forget(origins, below)
-            for written, origin in over_origins.items():
-                if written[: len(below)] == below:
-                    origins[written] = origin
-    return merged
-
-
-def _forget(origins: dict[Key, Origin], key: Key) -> None:
-    for written in [written for written in origins if written[: len(key)] == key]:
-        del origins[written]
 
 
 def _override(document: Document, override: str, problems: Problems) -> None:
@@ -236,7 +168,7 @@ def _override(document: Document, override: str, problems: Problems) -> None:
             here[part] = {"lens": identifier}
         here = here[part]
     here[part] = value
-    _forget(document.origins, key)
+    forget(document.origins, key)
     document.origins[key] = origin
 
 
@@ -248,7 +180,7 @@ def _next_part(here: Any, key: Key, rest: str) -> tuple[Any, str, str]:
     """
     where = ".".join(key) or "the study"
     if isinstance(here, list):
-        names = [_item_name(item) if key in (("arms",), ("lenses",)) else None for item in here]
+        names = [item_name(item, NAMED[key]) if key in NAMED else None for item in here]
         for index, name in sorted(enumerate(names), key=lambda pair: -len(pair[1] or "")):
             if name and (rest == name or rest.startswith(name + ".")):
                 return index, rest[len(name) + 1 :], name
@@ -266,20 +198,14 @@ def _next_part(here: Any, key: Key, rest: str) -> tuple[Any, str, str]:
     return known_key, rest, part
 
 
-def _item_name(item: Any) -> str | None:
-    """Return the name by which an arm or a lens can be called."""
-    if isinstance(item, dict):
-        item = item.get("name", item.get("lens"))
-    return item if isinstance(item, str) else None
-
-
 def _name_items(value: dict[Any, Any], problems: Problems) -> None:
     """Let messages call arms and lenses by name where a name means one of them."""
-    for section in ("arms", "lenses"):
+    for (section,), holds in NAMED.items():
         items = value.get(section)
         listed = items if isinstance(items, list) else []
         names = [
-            _item_name(item) if section == "lenses" or isinstance(item, dict) else None for item in listed
+            item_name(item, holds) if section == "lenses" or isinstance(item, dict) else None
+            for item in listed
         ]
         for index, name in enumerate(names):
             if name and names.count(name) == 1:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tunescope.config.arms import ArmConfig
 from tunescope.config.behaviour import BehaviourConfig
+from tunescope.config.claims import ClaimConfig, PublishedDifference, RecipeConfig
 from tunescope.config.data import DataConfig
 from tunescope.config.expect import CompareConfig, ElsewhereConfig, ExpectRule
 from tunescope.config.fitting import label_text
@@ -84,6 +85,16 @@ class StudyConfig(Strict):
     expect: list[ExpectRule] = Field(
         default_factory=list, description="a list of expectations, each a metric with bounds"
     )
+    claims: list[ClaimConfig] = Field(
+        default_factory=list, description="a list of published claims, each with the rules of its verdict"
+    )
+    as_published: list[PublishedDifference] = Field(
+        default_factory=list,
+        description="a list of keys in which a published form differs from the corrected one, each with the reason",
+    )
+    recipe: RecipeConfig | None = Field(
+        None, description="a mapping that says which study a recipe repeats and what it needs, or null"
+    )
 
     @field_validator("name")
     @classmethod
@@ -116,12 +127,34 @@ class StudyConfig(Strict):
         _refuse_twice([lens.lens for lens in value], "lens", "lenses")
         return value
 
+    @field_validator("claims")
+    @classmethod
+    def _claims_differ(cls, value: list[ClaimConfig]) -> list[ClaimConfig]:
+        _refuse_twice([one.claim for one in value], "claim", "claims")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _summarising_has_its_section(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("task") == "summarise" and value.get("summarise") is None:
             return {**value, "summarise": {}}
         return value
+
+    @model_validator(mode="after")
+    def _slips_are_named(self) -> StudyConfig:
+        named = {one.key.rpartition(".")[2] for one in self.as_published}
+        used = {
+            "repeats_cross_splits": self.data.repeats_cross_splits,
+            "pooling": any(arm.pooling == "last_padded" for arm in self.arms),
+            "fresh_projections": any(arm.options.get("fresh_projections") for arm in self.arms),
+        }
+        for key, there in used.items():
+            if there and key not in named:
+                raise ValueError(
+                    f"{key}: this repeats a published slip; list the key under 'as_published' with the reason, or take "
+                    "it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _task_and_sections_fit(self) -> StudyConfig:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text_folder", "hub"]
-Pooling = Literal["last", "mean", "first", "first_raw"]
+Pooling = Literal["last", "mean", "first", "first_raw", "last_padded"]
 BaseHead = Literal["probe", "tuned", "none"]
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")

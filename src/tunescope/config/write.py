@@ -49,6 +49,13 @@ def study_schema(methods: OptionModels, lenses: OptionModels) -> dict[str, Any]:
     fields["lenses"] = (list[any_lens], _described(StudyConfig, "lenses", default=[]))
     fields["training"] = (training, _described(StudyConfig, "training", default={}))
     fields["extends"] = (str | None, extends)
+    fields["profiles"] = (
+        dict[str, dict[str, Any]] | None,
+        Field(
+            None,
+            description="a mapping from names to the keys that each changes, for --profile NAME, or null",
+        ),
+    )
     schema = create_model("Study", __base__=Strict, **fields).model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A tunescope study"

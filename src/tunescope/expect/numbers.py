@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunescope.config.expect import ExpectRule
+import polars as pl
+
+from tunescope.config.expect import NumberOf
 from tunescope.config.problems import unknown
 from tunescope.files import read_json
 from tunescope.stats.results import Result
@@ -43,8 +45,10 @@ class NothingMatchesError(Exception):
 class RunNumbers:
     """The numbers of a run folder, read when first asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tables: Mapping[str, pl.DataFrame] | None = None) -> None:
+        """Read from a run folder; ``tables`` are those of the lenses, where ``results/`` is yet to be written."""
         self.folder = folder
+        self.tables = tables
         self._found: dict[str, list[Number]] = {}
 
     def _once(self, key: str, read: Callable[[], list[Number]]) -> list[Number]:
@@ -66,11 +70,19 @@ class RunNumbers:
 
     def lenses(self) -> list[str]:
         """Return the names of the lenses that have a result."""
+        if self.tables is not None:
+            return sorted(self.tables)
         return sorted(path.stem for path in (self.folder / "results").glob("*.parquet"))
 
     def lens(self, name: str) -> list[Number]:
         """Return the numbers that a lens found."""
-        return self._once(f"lens {name}", lambda: _of_lens(self.folder / "results", name))
+
+        def table() -> pl.DataFrame:
+            if self.tables is not None:
+                return self.tables[name]
+            return Result.load(self.folder / "results", name).table
+
+        return self._once(f"lens {name}", lambda: _of_lens(table()))
 
 
 def _metrics(folder: Path, pattern: str, kind: str) -> list[Number]:
@@ -110,8 +122,8 @@ def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _of_lens(folder: Path, name: str) -> list[Number]:
-    table = Result.load(folder, name).table.rename({"class": "label"})
+def _of_lens(table: pl.DataFrame) -> list[Number]:
+    table = table.rename({"class": "label"}) if "class" in table.columns else table
     values = ("value", "low", "high", "n", "note", "p", "q")
     return [
         _number({key: value for key, value in record.items() if key not in values}, record)
@@ -127,7 +139,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def numbers_of(run: RunNumbers, rule: ExpectRule) -> list[Number]:
+def numbers_of(run: RunNumbers, rule: NumberOf) -> list[Number]:
     """Return the numbers that a rule is about.
 
     Raises:
@@ -160,14 +172,14 @@ def numbers_of(run: RunNumbers, rule: ExpectRule) -> list[Number]:
     return _narrow(narrowed, [("split", split), *sliced, ("label", rule.label)])
 
 
-def _lens_numbers(run: RunNumbers, rule: ExpectRule) -> list[Number]:
+def _lens_numbers(run: RunNumbers, rule: NumberOf) -> list[Number]:
     assert rule.lens is not None
     if rule.lens not in run.lenses():
         raise NothingMatchesError(unknown("lens", rule.lens, run.lenses()))
     return run.lens(rule.lens)
 
 
-def _lens_axes(rule: ExpectRule) -> list[tuple[str, Any]]:
+def _lens_axes(rule: NumberOf) -> list[tuple[str, Any]]:
     named = [("metric", rule.metric)]
     for key in ("arm", "seed", "model", "site", "layer", "head"):
         if getattr(rule, key) is not None:

@@ -28,7 +28,7 @@ from tunescope.errors import DataError
 from tunescope.files import atomic_path
 from tunescope.lenses import LensOutput, Subject
 from tunescope.progress import Progress
-from tunescope.stats.results import result_table
+from tunescope.stats.results import joined_tables, result_table
 from tunescope.study.context import Context
 from tunescope.study.mediated import mediated
 
@@ -103,7 +103,7 @@ def behaviour_of(
         about["notes"] += notes
         said = [*said, *sentences]
         if records:
-            table = pl.concat([table, result_table(records)], how="diagonal_relaxed")
+            table = joined_tables([table, result_table(records)])
     return LensOutput(NAME, table, found.examples, said, about), states
 
 
@@ -147,6 +147,15 @@ def write_extras(run: Path, folder: Path) -> None:
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV, whole or not at all.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    changed = []
+    for name, kind in table.schema.items():
+        if kind == pl.String:
+            text = pl.col(name)
+            is_formula = text.str.contains(r"^[=+\-@\t\r]")
+            changed.append(pl.when(is_formula).then(pl.lit("'") + text).otherwise(text).alias(name))
     with atomic_path(path) as temporary:
-        table.write_csv(temporary)
+        table.with_columns(changed).write_csv(temporary)

@@ -11,6 +11,7 @@ from tunescope.config.problems import unknown
 from tunescope.data.rows import Rows
 from tunescope.errors import ConfigError, DataError
 from tunescope.evaluation.comparison import METRICS
+from tunescope.lenses.claims.verdicts import RULES
 from tunescope.study.context import is_prompted
 
 INSIDE = ("row_id", "position", "split", "label")  # columns of the rows that are no fields of a prompt
@@ -118,6 +119,22 @@ def _rule_problems(study: StudyConfig) -> Iterator[str]:
             name = getattr(rule, key)
             if name is not None and name not in known:
                 yield f"expect.{index}.{key}: {unknown(key if key == 'lens' else 'arm', name, known)}"
+    for claim in study.claims:
+        for name in claim.arms or ():
+            if name not in arms:
+                yield f"claims.{claim.claim}.arms: {unknown('arm', name, arms)}"
+        for number in claim.numbers:
+            for key, known in (("arm", arms), ("against", arms), ("lens", lenses)):
+                name = getattr(number, key)
+                if name is not None and name not in known:
+                    yield f"claims.{claim.claim}.{key}: {unknown(key if key == 'lens' else 'arm', name, known)}"
+        rule_name = claim.rule
+        if rule_name is not None and rule_name not in RULES:
+            yield f"claims.{claim.claim}.rule: {unknown('rule', rule_name, RULES)}"
+        elif rule_name is not None:
+            for name in claim.options:
+                if name not in RULES[rule_name].options:
+                    yield f"claims.{claim.claim}.options: {unknown('option', name, RULES[rule_name].options)}"
 
 
 def _arm_problems(arm: ArmConfig) -> Iterator[str]:

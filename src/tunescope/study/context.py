@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tunescope.config import ArmConfig, StudyConfig
+from tunescope.config import ArmConfig, Pooling, StudyConfig
 from tunescope.data.pieces import DUPLICATES
 from tunescope.data.repeats import clusters
 from tunescope.data.rows import Rows
@@ -120,10 +120,10 @@ class Context:
         filling: Filling = "optional" if most is None else "none"
         return ActivationStore(self.path / STORE, most, progress=self.progress, filling=filling)
 
-    def tuned(self, arm: ArmConfig, seed: int) -> Classifier:
-        """Load an arm's tuned model."""
+    def tuned(self, arm: ArmConfig, seed: int, pooling: Pooling | None = None) -> Classifier:
+        """Load an arm's tuned model, with its own pooling unless another is given."""
         folder = self.arm_folder(arm, seed) / "model"
-        return load(str(folder), labels=self.rows().labels, device=self.device)
+        return load(str(folder), labels=self.rows().labels, pooling=pooling, device=self.device)
 
     def tokens(self, arm: ArmConfig, classifier: Classifier, split: str) -> Tokens:
         """Return the encoded rows of a split as an arm's model reads them; arms of one base share them."""
@@ -160,6 +160,11 @@ class Context:
             return list(self.study.arms)
         kept = {name for grid in read_json(self.path / GRIDS)["grids"] for name in grid["chosen"]}
         return [arm for arm in self.study.arms if arm.grid is None or arm.name in kept]
+
+
+def as_read(arm: ArmConfig) -> ArmConfig:
+    """Return an arm as lenses and probes read it: at the last real token where it was trained to read padding."""
+    return arm.model_copy(update={"pooling": "last"}) if arm.pooling == "last_padded" else arm
 
 
 def is_prompted(arm: ArmConfig) -> bool:

@@ -20,7 +20,7 @@ from tunescope.files import read_json, write_json
 from tunescope.folders import whole_folder
 from tunescope.models.source import Source, check_source, read_config, read_tokenizer
 from tunescope.seeds import derive_seed
-from tunescope.study.context import Context, is_prompted
+from tunescope.study.context import Context, as_read, is_prompted
 from tunescope.study.stages import audited_arm, probed_arms
 
 FOLDS = 5
@@ -82,7 +82,7 @@ def _language(context: Context, arms: Sequence[ArmConfig], texts: Sequence[str])
         bases.setdefault((context.model_path(arm), arm.revision), []).append(arm)
     found = []
     for own in bases.values():
-        base = context.base(own[0], study.seeds[0])
+        base = context.base(as_read(own[0]), study.seeds[0])
         tuned = {(arm.name, seed): partial(context.tuned, arm, seed) for arm in own for seed in study.seeds}
         costs = language_costs(base, tuned, texts, rule, context.progress)
         found.append({"model": own[0].model, "arms": [arm.name for arm in own], **costs})
@@ -139,7 +139,7 @@ def make_baselines(context: Context) -> None:
     found: dict[str, Any] = dict(made)
     for arm in probed_arms(context.study):
         parts = context.base_splits(arm)
-        base = context.base(arm, seed)
+        base = context.base(as_read(arm), seed)
         name = _probe_name(arm, found)
         found[name] = baselines.probe(base, parts, rows, seed, context.progress, context.store(arm))
         found[name]["about"] = f"{found[name]['about']}; base model {_model_word(arm.model)}"

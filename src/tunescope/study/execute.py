@@ -138,8 +138,8 @@ def _do(context: Context, workers: int | None, keep_store: bool) -> None:
                 do(stage_name("behaviour", arm, seed), partial(look.make_behaviour, context, arm, seed))
         _across_stages(context, arm)
     _end_store(context, keep_store)
-    do("results", partial(look.make_results, context))
     do("comparison", partial(evidence.make_comparison, context))
+    do("results", partial(look.make_results, context))
     do("expect", partial(evidence.make_expect, context))
     do("report", partial(_report, context))
 
@@ -162,8 +162,8 @@ def _do_summaries(context: Context, workers: int | None) -> None:
     for arm in study.arms:
         for seed in study.seeds:
             _lens_stage(context, arm, seed)
-    do("results", look.make_results)
     do("comparison", summary_evidence.make_comparison)
+    do("results", look.make_results)
     do("expect", evidence.make_expect)
     do("report", _report)
 

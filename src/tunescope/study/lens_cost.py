@@ -67,6 +67,12 @@ def _nothing(_options: Options, _passes: Passes) -> float:
     return 0.0
 
 
+def _flow(options: Options, passes: Passes) -> float:
+    """Patterns once; then attention, a third of a block, without each earlier part and its random control."""
+    senders = passes.layers * (passes.heads + 1) if options.get("edges", True) else 0
+    return 2 * passes.one * (2 + senders / 3)
+
+
 def _cka(options: Options, passes: Passes) -> float:
     variants = options.get("variants") or ("raw", "standardised", "without_outliers")
     sites = 2 * (passes.layers + 2)
@@ -161,7 +167,8 @@ _COSTS: dict[str, Callable[[Options, Passes], float]] = {
     "cka": _cka, "similarity": _reading, "spread": _reading, "dimensions": _with_train, "probes": _probes,
     "maps": _reading, "steps": _steps, "other_models": _others, "logit_lens": _reading,
     "attribution_direct": _reading, "words": _words, "weights": _nothing, "ablation": _ablation,
-    "patching": _patching, "patching_cross": _patching_cross, "grafting": _grafting,
+    "patching": _patching, "patching_cross": _patching_cross, "grafting": _grafting, "attention": _reading,
+    "activations": _reading, "flow": _flow,
 }  # fmt: skip
 
 

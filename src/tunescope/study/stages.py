@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunescope.config import ArmConfig, LensConfig, StudyConfig
+from tunescope.fingerprints import data_digests, model_digest
 from tunescope.lenses import LENSES
 from tunescope.runs import Decision, RunFolder, Stage
 from tunescope.study.context import GRIDS, ROWS, Context, is_prompted, stage_name
 from tunescope.study.inputs import (
     base_inputs,
     behaviour_inputs,
-    data_digests,
     elsewhere_digests,
-    model_digest,
     planted_name,
     scratch_key,
 )
@@ -29,6 +28,8 @@ VERSIONS = {
     "evaluate": 2, "elsewhere": 1, "look": 4, "across": 1, "behaviour": 2, "results": 2,
     "comparison": 1, "expect": 1, "report": 3,
 }  # fmt: skip
+
+BENCH = "bench"  # folder of the row that the report's bench shows, and of the base's fitted head
 
 # Training fields that change no weight: changed alone, they train nothing again.
 BESIDE = ("report_to", "save_total_limit")
@@ -127,16 +128,18 @@ def _second(study: StudyConfig, arms: Sequence[ArmConfig]) -> Iterator[Stage]:
     ]
     looks += [stage.name for stage in across]
     yield from across
-    if looks:
-        names = {"lenses": [lens.lens for lens in study.lenses]}
-        names |= {"behaviour": ["behaviour"]} if study.behaviour is not None else {}
-        yield Stage("results", names, ("results", "findings.json"), tuple(looks), VERSIONS["results"])
-        last.append("results")
     compare = {"compare": study.compare.model_dump(), "arms": [arm.name for arm in arms]}
     yield Stage(
         "comparison", compare, ("comparison.json",), ("data", "baselines", *measured), VERSIONS["comparison"]
     )
     last.append("comparison")
+    if looks or study.claims:
+        names: dict[str, Any] = {"lenses": [lens.lens for lens in study.lenses]}
+        names |= {"behaviour": ["behaviour"]} if study.behaviour is not None else {}
+        names |= claim_inputs(study)
+        before = ("baselines", *measured, "comparison") if study.claims else ()
+        yield Stage("results", names, ("results", "findings.json"), (*looks, *before), VERSIONS["results"])
+        last.append("results")
     if study.expect:
         rules = {"expect": [rule.model_dump(mode="json") for rule in study.expect]}
         yield Stage("expect", rules, ("expect.json",), tuple(last), VERSIONS["expect"])
@@ -147,8 +150,21 @@ def _second(study: StudyConfig, arms: Sequence[ArmConfig]) -> Iterator[Stage]:
     yield Stage("report", about, pages, tuple(last), VERSIONS["report"])
 
 
+def claim_inputs(study: StudyConfig) -> dict[str, Any]:
+    """Return the claims as what verdicts depend on; nothing where there are none."""
+    return {"claims": [one.model_dump(mode="json") for one in study.claims]} if study.claims else {}
+
+
+def data_inputs(study: StudyConfig, *beside: str) -> dict[str, Any]:
+    """Return the data section as what rows depend on, without the keys ``beside``."""
+    data = study.data.model_dump(mode="json", exclude=set(beside))
+    if not data["repeats_cross_splits"]:  # runs from before it was an option stay as they are
+        del data["repeats_cross_splits"]
+    return data
+
+
 def _data(study: StudyConfig) -> Stage:
-    data = study.data.model_dump(mode="json", exclude={"max_length", "window", "summary"})
+    data = data_inputs(study, "max_length", "window", "summary")
     inputs = {"data": data, "files": data_digests(study.data.path)}
     planted = ("data/planted",) if planted_name(study) is not None else ()
     return Stage("data", inputs, (ROWS, f"{ROWS}.json", *planted), version=VERSIONS["data"])
@@ -275,7 +291,9 @@ def look_stage(study: StudyConfig, arm: ArmConfig, seed: int, lens: LensConfig) 
     if isinstance(lens.options.get("models"), Mapping):  # models from elsewhere that the lens reads
         inputs["models"] = {name: model_digest(str(path)) for name, path in lens.options["models"].items()}
     after = (*_bases(study, arm), stage_name("train", arm, seed), stage_name("evaluate", arm, seed))
-    return Stage(stage_name("look", arm, seed, lens.lens), inputs, (part,), after, VERSIONS["look"])
+    # The bench needs what ablation loads; where a model has no bench, there is no such folder.
+    beside = (part_folder(arm, seed, BENCH),) if lens.lens == "ablation" else ()
+    return Stage(stage_name("look", arm, seed, lens.lens), inputs, (part,), after, VERSIONS["look"], beside)
 
 
 def across_folder(arm: ArmConfig, lens: str) -> str:

@@ -34,6 +34,7 @@ from tunescope.study.unfinished import note_end, note_start
 from tunescope.summaries import SummaryOptions, SummaryTokens, encode_summaries, score_summaries
 from tunescope.summaries.generation import GenerationOptions, write_summaries
 from tunescope.summaries.metrics import MetricOptions, summarise_scores
+from tunescope.summaries.rows import PARTS
 from tunescope.summaries.training import losses_per_token, pad_id, train_summaries
 from tunescope.training import TrainOptions
 from tunescope.tuning import trainable
@@ -311,7 +312,8 @@ def summary_subject(context: Context, arm: ArmConfig, seed: int) -> Subject:
 
 
 def texts_of(tokens: SummaryTokens, pad: int) -> Tokens:
-    """Return encoded pairs as plain encoded texts without labels."""
+    """Return encoded pairs as plain encoded texts without labels; their parts are those of the sequence."""
     return Tokens(
-        tokens.row_ids, tokens.input_ids, None, np.full(len(tokens), -1, dtype=np.int64), tokens.kept, pad
-    )
+        tokens.row_ids, tokens.input_ids, None, np.full(len(tokens), -1, dtype=np.int64), tokens.kept, pad,
+        parts=tokens.parts(), part_names=PARTS,
+    )  # fmt: skip

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunescope.config import ArmConfig, StudyConfig
+from tunescope.fingerprints import data_digests, model_digest
 from tunescope.runs import Stage
 from tunescope.study.context import ROWS, is_prompted, stage_name
-from tunescope.study.inputs import data_digests, model_digest
-from tunescope.study.stages import VERSIONS, fitted, look_stage
+from tunescope.study.stages import VERSIONS, claim_inputs, data_inputs, fitted, look_stage
 
 # Raised by whoever changes what the code of a stage computes.
 OWN_VERSIONS = {"data": 1, "summary": 1, "baselines": 1, "train": 1, "evaluate": 1, "comparison": 1}
@@ -21,7 +21,7 @@ def summary_stages(study: StudyConfig) -> Iterator[Stage]:
     """Yield the stages in an order in which each comes after those it reads."""
     shared = study.summarise
     assert shared is not None
-    data = study.data.model_dump(mode="json", exclude={"max_length", "window"})
+    data = data_inputs(study, "max_length", "window")
     inputs = {"data": data, "files": data_digests(study.data.path)}
     yield Stage("data", inputs, (ROWS, f"{ROWS}.json"), version=OWN_VERSIONS["data"])
     arms = {arm.name: {**base_of(arm), **trained_by(study, arm)} for arm in study.arms}
@@ -47,9 +47,10 @@ def summary_stages(study: StudyConfig) -> Iterator[Stage]:
     names = {"arms": [arm.name for arm in study.arms], "seeds": study.seeds}
     yield Stage("comparison", names, (COMPARISON,), before, OWN_VERSIONS["comparison"])
     last += [*measured, "comparison"]
-    if looks:
-        lenses = {"lenses": [lens.lens for lens in study.lenses]}
+    if looks or study.claims:
+        lenses = {"lenses": [lens.lens for lens in study.lenses], **claim_inputs(study)}
         after = tuple(stage.name for stage in looks)
+        after += (*before, "comparison") if study.claims else ()
         yield Stage("results", lenses, ("results", "findings.json"), after, VERSIONS["results"])
         last.append("results")
     if study.expect:

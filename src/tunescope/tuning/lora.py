@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 from tunescope.config.strict import Count, Strict, no_boolean
 from tunescope.errors import ModelError
 from tunescope.models.families import ATTENTION_PARTS, AttentionPart
+from tunescope.seeds import derive_seed
 from tunescope.tuning.injection import (
     ALL_LINEAR,
     Found,
@@ -106,6 +107,8 @@ class LoraOptions(Strict):
             architecture keeps all three in one matrix; DoRA, whose magnitudes belong to whole matrices, then takes
             the whole matrix.
         train_head_bias: Whether the bias of the last linear layer is trained, where it has one.
+        fresh_projections: Study 002's slip, for its published form alone: the adapted projections are drawn anew and
+            frozen, so that LoRA adapts random matrices in place of the pretrained ones.
     """
 
     peft: LoraPeft = Field(
@@ -116,6 +119,10 @@ class LoraOptions(Strict):
         None, description="one or more of query, key and value, or null"
     )
     train_head_bias: bool = Field(True, description="whether the head's bias is trained: true or false")
+    fresh_projections: bool = Field(
+        False,
+        description="false, or true as study 002 published: the adapted projections are random and frozen",
+    )
 
     @field_validator("parts")
     @classmethod
@@ -183,6 +190,8 @@ class Lora:
             fan_in_fan_out=classifier.family.projection_is_conv1d,
             modules_to_save=list(found.save) or None,
         )
+        if chosen.fresh_projections:
+            _draw_anew(classifier, found)
         inject(classifier, config, found, chosen.train_head_bias)
         if parts:
             _split(classifier, [one for one in found.targets if one.endswith(f".{fused}")], parts, given.r)
@@ -244,6 +253,25 @@ def _resolve(classifier: Classifier, options: LoraOptions) -> tuple[list[Attenti
             hint=f"Add {fused} to target_modules, or leave parts out.",
         )
     return parts, found
+
+
+def _draw_anew(classifier: Classifier, found: Found) -> None:
+    """Draw the adapted projections anew, as torch draws a new linear layer: uniform within 1 / sqrt(inputs).
+
+    loralib's layer took the place of the projection after the weights had been copied, and nothing was copied again.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(derive_seed(classifier.seed, "fresh projections"))
+    with torch.no_grad():
+        for path in found.targets:
+            layer: Any = classifier.trunk.get_submodule(path)
+            inputs = layer.weight.shape[0 if classifier.family.projection_is_conv1d else 1]
+            for tensor in (layer.weight, layer.bias):
+                if tensor is not None:
+                    drawn = torch.rand(tensor.shape, generator=generator) * 2 - 1
+                    tensor.copy_(drawn / math.sqrt(inputs))
+    classifier.fresh_projections = True
 
 
 def _split(classifier: Classifier, names: list[str], parts: list[AttentionPart], rank: int) -> None:

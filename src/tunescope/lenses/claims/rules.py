@@ -1,20 +1,21 @@
-"""The rules by which study 001's claims are judged, each a pure function of one arm's rows of a lens's table."""
+"""Rules that no bound on one number says: study 001's claims, each a pure function of one arm's rows of lens tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from tunescope.config.claims import NOT_REPRODUCED as NOT
+from tunescope.config.claims import NOT_TESTABLE, REPRODUCED
 from tunescope.lenses.dimensions.study import THEIR_WIDTH, carried
 
 THEIR_LOSS = 0.018  # of the model's accuracy: 1.6 % on SST-2, 1.8 % on QNLI
 THEIR_SHARED = 0.8  # of the dimensions of greatest variance: 8 of 10
 THEIR_KEPT = 3  # of 768 dimensions: those left when the lowest 765 are removed
 LEAST_DROP = -0.02  # of accuracy: what "barely hurts" may lose
-REPRODUCED, NOT = "reproduced", "not reproduced"
 Row = dict[str, Any]
 
 
@@ -55,13 +56,18 @@ class Judged:
 
 
 def _missing(why: str) -> Judged:
-    return Judged("not testable here", why)
+    return Judged(NOT_TESTABLE, why)
 
 
-def _over_seeds(table: pl.DataFrame, judge: Callable[[pl.DataFrame], Judged]) -> Judged:
-    """Judge each seed by itself; a verdict stands where all agree, and the interval reaches from end to end."""
+def over_seeds(table: pl.DataFrame, judge: Callable[[pl.DataFrame], Judged]) -> Judged:
+    """Judge each seed of a table by itself, as :func:`agreed` puts them together."""
     seeds = table["seed"].unique().sort().to_list() or [None]
-    each = [judge(table.filter(pl.col("seed").eq_missing(pl.lit(seed)))) for seed in seeds]
+    return agreed({seed: judge(table.filter(pl.col("seed").eq_missing(pl.lit(seed)))) for seed in seeds})
+
+
+def agreed(by_seed: Mapping[int | None, Judged]) -> Judged:
+    """Return one judgement over seeds: a verdict stands where all agree, the interval reaches from end to end."""
+    each = list(by_seed.values())
     if len(each) == 1:
         return each[0]
     verdicts = [one.verdict for one in each]
@@ -70,14 +76,14 @@ def _over_seeds(table: pl.DataFrame, judge: Callable[[pl.DataFrame], Judged]) ->
         [end for end in ends if end is not None]
         for ends in zip(*((one.low, one.high) for one in each), strict=True)
     )
-    agreed = len(set(verdicts)) == 1
-    why = "; ".join(dict.fromkeys(one.why for one in each)) if agreed else "seeds disagree: " + "; ".join(
-        f"seed {seed} {one.verdict} ({one.why})" for seed, one in zip(seeds, each, strict=True)
+    same = len(set(verdicts)) == 1
+    why = "; ".join(dict.fromkeys(one.why for one in each)) if same else "seeds disagree: " + "; ".join(
+        f"seed {seed} {one.verdict} ({one.why})" for seed, one in by_seed.items()
     )  # fmt: skip
     return Judged(
-        verdict=verdicts[0] if agreed else NOT,
+        verdict=verdicts[0] if same else NOT,
         why=why,
-        ours="; ".join(f"seed {seed}: {one.ours}" for seed, one in zip(seeds, each, strict=True) if one.ours),
+        ours="; ".join(f"seed {seed}: {one.ours}" for seed, one in by_seed.items() if one.ours),
         value=sum(known) / len(known) if known else None,
         low=min(lows, default=None),
         high=max(highs, default=None),
@@ -97,7 +103,7 @@ def said(row: Row | Judged, digits: int = 2, sign: bool = False) -> str:
 
 def bow_tie_claim(cka: pl.DataFrame) -> Judged:
     """Judge claim 1 from the bow-ties of the lens ``cka``."""
-    return _over_seeds(cka, _bow_tie)
+    return over_seeds(cka, _bow_tie)
 
 
 def _bow_tie(cka: pl.DataFrame) -> Judged:
@@ -129,7 +135,7 @@ def _bow_tie(cka: pl.DataFrame) -> Judged:
         if row is not None and row["low"] <= 0:
             return judged(f"artefact of {cause}", f"with that taken out the change is {said(row, sign=True)}")
     if any(row is None for row in checks.values()):
-        return judged("not testable here", "without the standardised variant, or pairs at equal distance")
+        return judged(NOT_TESTABLE, "without the standardised variant, or pairs at equal distance")
     return judged(REPRODUCED, "also at equal distance and with standardised dimensions")
 
 
@@ -158,7 +164,7 @@ def last_half_claim(cka: pl.DataFrame) -> Judged:
         seeds = "" if beyond is None else f"; {beyond} blocks of the last half beyond another seed's"
         return judged(REPRODUCED, f"the interval lies above 0{seeds}")
 
-    return _over_seeds(cka.filter(pl.col("model") != "tuned_seeds"), judge)
+    return over_seeds(cka.filter(pl.col("model") != "tuned_seeds"), judge)
 
 
 def _same(own: pl.DataFrame, metric: str) -> pl.DataFrame:
@@ -196,7 +202,9 @@ def _beyond(own: pl.DataFrame, band: pl.DataFrame) -> int | None:
     return last.filter(pl.col("high") < pl.col("seeds_low")).height
 
 
-def same_place_claim(others: pl.DataFrame | None, spread: pl.DataFrame | None) -> Judged:
+def same_place_claim(
+    others: pl.DataFrame | None, spread: pl.DataFrame | None, shared: float = THEIR_SHARED
+) -> Judged:
     """Judge claim 2 from the lens ``other_models``; without it, say what base and tuned share."""
     if others is None or others.filter(pl.col("metric") == "shared_top_dimensions").is_empty():
         ours = ""
@@ -208,11 +216,11 @@ def same_place_claim(others: pl.DataFrame | None, spread: pl.DataFrame | None) -
                 f"{row['value']:.0f} of {row['top']}" for row in rows.iter_rows(named=True) if row["value"]
             ]
             ours = f"base and tuned share {', '.join(counts)}" if counts else ""
-        return Judged("not testable here", "no model of another task and the same width was compared", ours)
-    return _over_seeds(others, _same_place)
+        return Judged(NOT_TESTABLE, "no model of another task and the same width was compared", ours)
+    return over_seeds(others, lambda own: _same_place(own, shared))
 
 
-def _same_place(others: pl.DataFrame) -> Judged:
+def _same_place(others: pl.DataFrame, shared: float) -> Judged:
     rows = others.filter(pl.col("metric") == "shared_top_dimensions")
     last = rows.filter(pl.col("layer") == pl.col("layer").max()).drop_nulls("value")
     names = last["other"].unique(maintain_order=True).to_list()
@@ -230,8 +238,8 @@ def _same_place(others: pl.DataFrame) -> Judged:
     def judged(verdict: str, why: str) -> Judged:
         return Judged(verdict, why, ours, tuned["value"] / tuned["top"], None, None, tuned["n"])
 
-    if tuned["value"] < THEIR_SHARED * tuned["top"]:
-        return judged(NOT, f"fewer than {THEIR_SHARED * tuned['top']:.0f} are shared")
+    if tuned["value"] < shared * tuned["top"]:
+        return judged(NOT, f"fewer than {shared * tuned['top']:.0f} are shared")
     if base["value"] >= tuned["value"]:
         return judged("artefact of pretraining", "the base shares as many before it was tuned for anything")
     return judged(REPRODUCED, "more are shared than before tuning")
@@ -245,12 +253,13 @@ def _by_chance(shared: int, row: Row) -> float:
     return float(hypergeom.sf(shared - 1, width, row["top"], row["top"]))
 
 
-def one_dimension_claim(dimensions: pl.DataFrame) -> Judged:
+def one_dimension_claim(dimensions: pl.DataFrame, loss: float = THEIR_LOSS) -> Judged:
     """Judge claim 3 from the lens ``dimensions``: what the loudest dimension loses of the model's accuracy."""
-    return _over_seeds(dimensions.filter(pl.col("model") == "tuned"), _one_dimension)
+    tuned = dimensions.filter(pl.col("model") == "tuned")
+    return over_seeds(tuned, lambda own: _one_dimension(own, loss))
 
 
-def _one_dimension(tuned: pl.DataFrame) -> Judged:
+def _one_dimension(tuned: pl.DataFrame, most: float) -> Judged:
     one = tuned.filter(pl.col("metric") == "one_dimension_accuracy")
     full = tuned.filter(pl.col("metric") == "model_accuracy")["value"].item()
     row = one.filter(pl.col("by") == "variance").row(0, named=True)
@@ -268,13 +277,13 @@ def _one_dimension(tuned: pl.DataFrame) -> Judged:
     def judged(verdict: str, why: str) -> Judged:
         return Judged(verdict, why, ours, loss, low, high, row["n"])
 
-    if loss is None or loss < -THEIR_LOSS:
-        reach = high is not None and high >= -THEIR_LOSS
+    if loss is None or loss < -most:
+        reach = high is not None and high >= -most
         more = ", though the interval reaches it" if reach else ""
-        return judged(NOT, f"it loses more than {THEIR_LOSS:.1%} of the accuracy{more}")
+        return judged(NOT, f"it loses more than {most:.1%} of the accuracy{more}")
     if row["low"] is None or row["low"] <= best:
         return judged("artefact of any direction", "a random direction does as well")
-    return judged(REPRODUCED, f"it loses no more than {THEIR_LOSS:.1%}, and no random direction does as well")
+    return judged(REPRODUCED, f"it loses no more than {most:.1%}, and no random direction does as well")
 
 
 def _as_published(tuned: pl.DataFrame) -> str:
@@ -290,12 +299,13 @@ def _as_published(tuned: pl.DataFrame) -> str:
     return f"; as published (RBF support vectors, {row['by']}: {row['dimension']}) {said(row, 3)}"
 
 
-def few_dimensions_claim(dimensions: pl.DataFrame) -> Judged:
+def few_dimensions_claim(dimensions: pl.DataFrame, kept: float = THEIR_KEPT) -> Judged:
     """Judge claim 3b from the removal curves: the lowest 765 of 768, carried over, set to zero."""
-    return _over_seeds(dimensions.filter(pl.col("model") == "tuned"), _few)
+    tuned = dimensions.filter(pl.col("model") == "tuned")
+    return over_seeds(tuned, lambda own: _few(own, round(kept)))
 
 
-def _few(tuned: pl.DataFrame) -> Judged:
+def _few(tuned: pl.DataFrame, kept: int) -> Judged:
     curve = tuned.filter(
         (pl.col("metric") == "removal_accuracy")
         & (pl.col("head_fit") == "frozen")
@@ -304,7 +314,7 @@ def _few(tuned: pl.DataFrame) -> Judged:
     if curve.is_empty():
         return _missing("there are no removal curves")
     width = int(curve["removed"].to_numpy().max())
-    count = carried(THEIR_WIDTH - THEIR_KEPT, width)
+    count = carried(THEIR_WIDTH - kept, width)
 
     def at(order: str, removed: int) -> Row | None:
         rows = curve.filter((pl.col("order") == order) & (pl.col("removed") == removed))

@@ -1,22 +1,24 @@
-"""Study 001's claims about what tuning does to geometry, judged for these models by rules, from the lenses' tables.
+"""The claims of a study judged for the models of a run, by the rules that the recipe states.
 
-The study ("GPTology", and its successor Rudman et al. 2023, arXiv 2310.17715) tuned GPT-2 small and BERT on SST-2 and
-QNLI. Each claim here has the number that was published, the same number for these models with its interval, and a
-verdict that follows from both by a rule that is written beside it. No verdict is given by hand, and none where a
-model did not learn its task.
+Each claim has what was reported, the same number for these models with its interval, and a verdict that follows from
+both by a rule that is written beside it. No verdict is given by hand, and none where a model did not learn its task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
 
+from tunescope.config.claims import NOT_TESTABLE, ClaimConfig, ClaimNumber
+from tunescope.lenses.claims.judge import Find, Found, judge, rule_of, unless_unlearned
 from tunescope.lenses.claims.rules import (
     Arm,
     Judged,
+    agreed,
     bow_tie_claim,
     few_dimensions_claim,
     last_half_claim,
@@ -28,167 +30,229 @@ from tunescope.lenses.look import LensOutput
 from tunescope.stats.results import result_table
 
 NAME = "claims"
-NEEDED = ("cka", "dimensions")
 WHAT = (
-    "Four published claims about what tuning does (study 001: GPT-2 small and BERT on SST-2 and QNLI), each with its "
-    "number, the same number for these models, and a verdict by rule."
+    "What the study claimed, what it reported, the same number for these models, and a verdict by a rule that is "
+    "written beside it."
 )
-GPT2_SMALL = (
-    "openai-community/gpt2 (124 M parameters) in the place of this model, all 67,349 (QNLI 104,743) train rows, 10 "
-    "epochs at batch 128 and 1e-5, three seeds or more: one GPU of 8 GB and about an hour a training"
-)
+Tables = Mapping[str, pl.DataFrame]
 
 
 @dataclass(frozen=True)
-class Statement:
-    """One claim as it was published."""
+class NamedRule:
+    """A rule that is code.
 
-    number: str
-    claim: str
-    theirs: str
-    rule: str
-    needed: str = ""
+    Attributes:
+        lens: The lens whose table it needs.
+        words: The rule in words.
+        judge: Judges one arm from its rows of every table, with the options of the claim.
+        options: The names of its options.
+        across: Whether it compares arms, and so is judged once for every pair of a decoder and an encoder.
+    """
+
+    lens: str
+    words: str
+    judge: Callable[..., Judged]
+    options: tuple[str, ...] = ()
+    across: bool = False
 
 
-STATEMENTS = {
-    "bow_tie": Statement(
-        "1", "Tuning gives rise to a bow-tie: the two halves of the depth draw together and apart from one another.",
-        "Figure 1, by eye: the last 6 of 12 blocks; no number",
+def _one_dimension(own: Tables, **options: float) -> Judged:
+    return one_dimension_claim(own["dimensions"], **options)
+
+
+RULES: dict[str, NamedRule] = {
+    "bow_tie": NamedRule(
+        "cka",
         "reproduced: the change of the bow-tie lies above 0, also at equal distance in depth and with standardised "
         "dimensions; artefact: it lies above 0, but not in one of these",
+        lambda own: bow_tie_claim(own["cka"]),
     ),
-    "last_half": Statement(
-        "1b", "Tuning refines the last half of the network.",
-        "Figure 1, by eye; no number",
+    "last_half": NamedRule(
+        "cka",
         "reproduced: base and tuned are less alike in the last half of the blocks than in the first, by CKA and by "
         "standardised CKA; artefact: by CKA alone, or no less alike anywhere than two seeds of the recipe are",
+        lambda own: last_half_claim(own["cka"]),
     ),
-    "same_place": Statement(
-        "2", "Rogue dimensions emerge at the same place when tuning for different tasks.",
-        "8 of the 10 dimensions of greatest variance are shared by the SST-2 and the QNLI model",
-        "reproduced: 8 of 10 or more are shared, and more than the untuned base shares with the other model; artefact "
-        "of pretraining: the base shares as many before it was tuned for anything",
-        "a model of another task tuned from the same base, in the lens other_models",
+    "same_place": NamedRule(
+        "spread",
+        "reproduced: the stated share of the loudest dimensions or more is shared with a model of another task, and "
+        "more than the untuned base shares with it; artefact of pretraining: the base shares as many",
+        lambda own, **options: same_place_claim(own.get("other_models"), own.get("spread"), **options),
+        ("shared",),
     ),
-    "one_dimension": Statement(
-        "3", "One rogue dimension does the task nearly as well as the whole model: it encodes the task.",
-        "GPT-2 .913 against .928 on SST-2 (1.6 % less), .866 against .882 on QNLI (1.8 % less)",
-        "reproduced: the loudest dimension loses no more than 1.8 % of the model's accuracy, and its interval lies "
-        "above the best random direction; artefact of any direction: it loses no more, but a random direction does as "
-        "well",
+    "one_dimension": NamedRule(
+        "dimensions",
+        "reproduced: the loudest dimension loses no more than the stated part of the model's accuracy, and its "
+        "interval lies above the best random direction; artefact of any direction: it loses no more, but a random "
+        "direction does as well",
+        _one_dimension,
+        ("loss",),
     ),
-    "few_dimensions": Statement(
-        "3b", "The dimensions of least variance can go: 765 of 768 are removed with next to no loss.",
-        "Figure 6, by eye, SST-2: no loss; QNLI: about .85 to about .50 only near the last three",
+    "few_dimensions": NamedRule(
+        "dimensions",
         "reproduced: removing all but the same share of the loudest loses no more than 2 points, and a random choice "
         "of as many loses more; artefact: a random choice loses no more",
+        lambda own, **options: few_dimensions_claim(own["dimensions"], **options),
+        ("kept",),
     ),
-    "all_models": Statement(
-        "4", "Rogue dimensions do not encode the task to the same degree in all models: less so in BERT.",
-        "BERT .760 against .922 on SST-2 (17.5 % less), .819 against .897 on QNLI (8.7 % less)",
+    "encoder_loses_more": NamedRule(
+        "dimensions",
         "reproduced: the loudest dimension loses a greater part of the accuracy in the encoder than in the decoder, "
         "intervals apart",
-        "a decoder and an encoder among the arms",
+        _one_dimension,
+        ("loss",),
+        across=True,
     ),
 }  # fmt: skip
 
 
-def claims(outputs: Mapping[str, pl.DataFrame], arms: Mapping[str, Arm]) -> LensOutput | None:
-    """Judge every claim for every arm; None where the lenses that they are about were not run.
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are judged on.
 
-    Args:
-        outputs: The tables of the lenses, over all arms and seeds; ``cka`` and ``dimensions`` at least.
-        arms: What is known of each arm: whether it learned its task, and whether it is a decoder.
+    Attributes:
+        tables: The tables of the lenses, over all arms and seeds.
+        arms: What is known of each arm that was trained (or prompted).
+        seeds: The seeds of the study.
+        find: Looks up numbers of the run; raises LookupError with a sentence where there are none.
     """
-    if any(name not in outputs for name in NEEDED):
+
+    tables: Tables
+    arms: Mapping[str, Arm]
+    seeds: Sequence[int]
+    find: Find
+
+
+def claims(wanted: Sequence[ClaimConfig], evidence: Evidence) -> LensOutput | None:
+    """Judge every claim; None where there are none.
+
+    Returns:
+        One row for each claim and arm (or pair of arms): ``claim``, ``statement``, ``theirs``, ``source``,
+        ``published``, ``arms``, ``ours``, ``value`` with its interval, ``verdict``, ``why``, ``rule``, ``lower`` and
+        ``upper`` (the expected band), ``outside`` (whether the number lies outside it), ``needed``.
+    """
+    if not wanted:
         return None
     records = [
-        {**_stated(name), **record}
-        for arm, about in arms.items()
-        for name, record in _of_arm(outputs, arm, about)
-    ]
-    records += [{**_stated("all_models"), **record} for record in _across(outputs, arms)]
-    provenance = {"what": WHAT, "rows": {}, "options": {}, "notes": []}
-    return LensOutput(NAME, result_table(records), None, [], provenance)
+        {**_stated(claim), "arms": names, "arm": names if names in evidence.arms else None, "model": "tuned",
+         **_record(claim, one)}
+        for claim in wanted
+        for names, one in _judged(claim, evidence)
+    ]  # fmt: skip
+    return LensOutput(
+        NAME, result_table(records), None, [], {"what": WHAT, "rows": {}, "options": {}, "notes": []}
+    )
 
 
-def _stated(name: str) -> dict[str, Any]:
-    one = STATEMENTS[name]
-    needed = "; ".join(part for part in (one.needed, GPT2_SMALL) if part)
+def _stated(claim: ClaimConfig) -> dict[str, Any]:
+    rule = RULES[claim.rule].words if claim.rule is not None else rule_of(claim)
     return {
-        "metric": "claim", "claim": one.number, "statement": one.claim, "theirs": one.theirs, "rule": one.rule,
-        "needed": needed,
+        "metric": "claim", "claim": claim.claim, "statement": claim.statement, "theirs": claim.reported,
+        "source": claim.source, "published": claim.published, "rule": rule, "needed": claim.needed,
+        "lower": claim.lower, "upper": claim.upper,
     }  # fmt: skip
 
 
-def _of_arm(
-    outputs: Mapping[str, pl.DataFrame], arm: str, about: Arm
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    own = {name: table.filter(pl.col("arm") == arm) for name, table in outputs.items()}
-    judged = {
-        "bow_tie": bow_tie_claim(own["cka"]),
-        "last_half": last_half_claim(own["cka"]),
-        "same_place": same_place_claim(own.get("other_models"), own.get("spread")),
-        "one_dimension": one_dimension_claim(own["dimensions"]),
-        "few_dimensions": few_dimensions_claim(own["dimensions"]),
-    }
-    for name, one in judged.items():
-        yield name, {"arm": arm, "arms": arm, "model": "tuned", **_verdict(one, about)}
-
-
-def _verdict(one: Judged, about: Arm) -> dict[str, Any]:
-    """Return the judgement, unless the model did not learn its task: then nothing it does says what tuning does."""
-    unlearned = about.learned is False and not one.verdict.startswith("not testable")
-    why = "its accuracy does not clear the majority's" if unlearned else one.why
+def _record(claim: ClaimConfig, one: Judged) -> dict[str, Any]:
+    outside = one.value is not None and (
+        (claim.lower is not None and one.value < claim.lower)
+        or (claim.upper is not None and one.value > claim.upper)
+    )
+    verdict = f"{NOT_TESTABLE} because {one.why}" if one.verdict == NOT_TESTABLE and one.why else one.verdict
     return {
-        "value": one.value, "low": one.low, "high": one.high, "n": one.n, "ours": one.ours, "why": why,
-        "verdict": "task not learned" if unlearned else one.verdict,
+        "value": one.value, "low": one.low, "high": one.high, "n": one.n, "ours": one.ours, "why": one.why,
+        "verdict": verdict, "outside": outside,
     }  # fmt: skip
 
 
-def _across(outputs: Mapping[str, pl.DataFrame], arms: Mapping[str, Arm]) -> Iterator[dict[str, Any]]:
-    """Yield claim 4: the encoder's loss minus the decoder's, of every pair of such arms."""
-    decoders = [name for name, one in arms.items() if one.decoder]
-    encoders = [name for name, one in arms.items() if one.decoder is False]
-    if not decoders or not encoders:
-        why = "the study has no encoder" if decoders else "the study has no decoder"
-        yield {
-            "arms": ", ".join(arms),
-            "verdict": "not testable here",
-            "why": why,
-            "ours": "",
-            "model": "tuned",
-        }
+def _judged(claim: ClaimConfig, evidence: Evidence) -> Iterator[tuple[str, Judged]]:
+    """Yield whom a claim is judged for, and the judgement."""
+    if claim.rule is not None:
+        yield from _by_rule(claim, RULES[claim.rule], evidence)
         return
-    table = outputs["dimensions"]
+    number = claim.number
+    if number is None:
+        yield "", judge(claim, evidence.find)
+        return
+    if number.arm is None and number.baseline is not None:
+        yield number.baseline, judge(claim, evidence.find)
+        return
+    for arm in [number.arm] if number.arm is not None else _arms(claim, evidence):
+        each: dict[int | None, Judged] = {
+            seed: judge(claim, partial(_look, evidence.find, arm, seed)) for seed in evidence.seeds
+        }
+        about = evidence.arms.get(arm, Arm(None, None))
+        unlearned = [arm] if about.learned is False and claim.learned else []
+        yield arm, unless_unlearned(agreed(each), unlearned)
+
+
+def _arms(claim: ClaimConfig, evidence: Evidence) -> list[str]:
+    return list(claim.arms if claim.arms is not None else evidence.arms)
+
+
+def _look(find: Find, arm: str, seed: int, number: ClaimNumber) -> Sequence[Found]:
+    """Look a number up for one arm and seed, where it is about an arm and says neither itself."""
+    if number.baseline is not None:
+        return find(number)
+    own: dict[str, Any] = {"arm": number.arm or arm}
+    if number.against is None and number.seed is None:
+        own["seed"] = seed
+    return find(number.model_copy(update=own))
+
+
+def _by_rule(claim: ClaimConfig, rule: NamedRule, evidence: Evidence) -> Iterator[tuple[str, Judged]]:
+    options = dict(claim.options)
+    if rule.across:
+        yield from _across(claim, rule, evidence)
+        return
+    for arm in _arms(claim, evidence):
+        own = {name: table.filter(pl.col("arm") == arm) for name, table in evidence.tables.items()}
+        if rule.lens not in own or own[rule.lens].is_empty():
+            yield arm, Judged(NOT_TESTABLE, f"the lens {rule.lens} was not run for it")
+            continue
+        about = evidence.arms.get(arm, Arm(None, None))
+        unlearned = [arm] if about.learned is False and claim.learned else []
+        yield arm, unless_unlearned(rule.judge(own, **options), unlearned)
+
+
+def _across(claim: ClaimConfig, rule: NamedRule, evidence: Evidence) -> Iterator[tuple[str, Judged]]:
+    """Yield the encoder's loss minus the decoder's, of every pair of such arms."""
+    names = _arms(claim, evidence)
+    known = {name: evidence.arms.get(name, Arm(None, None)) for name in names}
+    decoders = [name for name in names if known[name].decoder]
+    encoders = [name for name in names if known[name].decoder is False]
+    if not decoders or not encoders or rule.lens not in evidence.tables:
+        missing = "encoder" if decoders else "decoder"
+        there = rule.lens in evidence.tables
+        why = f"the study has no {missing}" if there else f"the lens {rule.lens} was not run"
+        yield ", ".join(names), Judged(NOT_TESTABLE, why)
+        return
+    table = evidence.tables[rule.lens]
     for first in decoders:
         for second in encoders:
-            losses = [one_dimension_claim(table.filter(pl.col("arm") == name)) for name in (first, second)]
-            unlearned = [name for name in (first, second) if arms[name].learned is False]
-            yield {
-                "arms": f"{first} and {second}",
-                "model": "tuned",
-                **_compared(losses[0], losses[1], unlearned),
-            }
+            both = [
+                rule.judge({rule.lens: table.filter(pl.col("arm") == name)}, **dict(claim.options))
+                for name in (first, second)
+            ]
+            unlearned = [name for name in (first, second) if known[name].learned is False]
+            judged = unless_unlearned(_compared(both[0], both[1]), unlearned if claim.learned else [])
+            yield f"{first} and {second}", judged
 
 
-def _compared(decoder: Judged, encoder: Judged, unlearned: list[str]) -> dict[str, Any]:
+def _compared(decoder: Judged, encoder: Judged) -> Judged:
     ends = [decoder.value, encoder.value, decoder.low, encoder.high]
     if any(end is None for end in ends):
-        return {"verdict": "not testable here", "why": "a loss is not known", "ours": ""}
-    ours, theirs, low, high = (float(end) for end in ends if end is not None)
-    about = {
-        "value": theirs - ours,
-        "ours": "of the accuracy, decoder " + ", encoder ".join(_loss(one) for one in (decoder, encoder)),
-        "n": decoder.n,
-    }
-    if unlearned:
-        why = f"{', '.join(unlearned)}: accuracy does not clear the majority's"
-        return {**about, "verdict": "task not learned", "why": why}
-    if high < low:  # losses are negative: the encoder loses more
-        return {**about, "verdict": "reproduced", "why": "the encoder loses more, intervals apart"}
-    why = "the encoder loses no more, or the intervals overlap"
-    return {**about, "verdict": "not reproduced", "why": why}
+        return Judged(NOT_TESTABLE, "a loss is not known")
+    first, second, low, high = (float(end) for end in ends if end is not None)
+    ours = "of the accuracy, decoder " + ", encoder ".join(_loss(one) for one in (decoder, encoder))
+    more = high < low  # losses are negative: the encoder loses more
+    why = (
+        "the encoder loses more, intervals apart"
+        if more
+        else "the encoder loses no more, or the intervals overlap"
+    )
+    verdict = "reproduced" if more else "not reproduced"
+    return Judged(verdict, why, ours, second - first, n=decoder.n)
 
 
 def _loss(one: Judged) -> str:
