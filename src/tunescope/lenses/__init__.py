@@ -14,6 +14,7 @@ from tunescope.lenses.attention import lens as attention_lens
 from tunescope.lenses.dimensions import findings as dimension_findings
 from tunescope.lenses.dimensions import lens as dimensions_lens
 from tunescope.lenses.dimensions import spread
+from tunescope.lenses.flow import lens as flow_lens
 from tunescope.lenses.geometry import cka, other_models, similarity
 from tunescope.lenses.geometry.seed_band import across_seeds, seed_band, seed_band_findings
 from tunescope.lenses.grafting import findings as grafting_findings
@@ -74,6 +75,7 @@ LENSES: dict[str, Lens | ReadLens] = {
         attention_lens.AttentionLens,
         attention_lens.findings,
     ),
+    "flow": Lens(flow_lens.FlowOptions, flow_lens.WHAT, flow_lens.run, flow_lens.findings),
     "activations": ReadLens(
         activations_lens.ActivationOptions,
         activations_lens.WHAT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,14 @@ import polars as pl
 from pydantic import BaseModel
 
 from tunescope.errors import LensError
-from tunescope.files import atomic_path
+from tunescope.files import atomic_path, read_json, write_json
 from tunescope.lenses.language.language import refuse_other_shapes, refuse_without_classes
 from tunescope.lenses.language.lenses import for_subject
 from tunescope.lenses.reading import ReadingLens, read_pass
 from tunescope.lenses.several_seeds import SeveralSeeds
 from tunescope.lenses.subject import LensRows, Subject
-from tunescope.stats.results import Finding, Result
+from tunescope.lenses.suitable import require_same_tokens
+from tunescope.stats.results import Finding, Result, joined_tables
 
 Findings = Callable[[pl.DataFrame, Subject], Sequence[Finding]]
 # Called by a study once an arm of two seeds or more, after every seed was looked at; its table and findings join the
@@ -79,6 +81,35 @@ class LensOutput:
     findings: list[Finding]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def save_part(self, folder: Path) -> None:
+        """Write it into a folder of its own, from which :func:`save_outputs` can merge it with others later.
+
+        Raises:
+            RunError: The folder cannot be written.
+        """
+        self.table.write_parquet(folder / "table.parquet")
+        if self.examples is not None:
+            self.examples.write_parquet(folder / "examples.parquet")
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
+        write_json(folder / "about.json", {"findings": findings, "provenance": self.provenance})
+
+    @classmethod
+    def load_part(cls, folder: Path, lens: str) -> LensOutput:
+        """Read what :meth:`save_part` wrote.
+
+        Raises:
+            RunError: A file is missing or damaged.
+        """
+        about = read_json(folder / "about.json")
+        examples = folder / "examples.parquet"
+        return cls(
+            lens=lens,
+            table=pl.read_parquet(folder / "table.parquet"),
+            examples=pl.read_parquet(examples) if examples.is_file() else None,
+            findings=[Finding(**finding) for finding in about["findings"]],
+            provenance=about["provenance"],
+        )
+
 
 def look(
     subject: Subject, wanted: Sequence[tuple[str, Mapping[str, Any]]], lenses: Mapping[str, Lens | ReadLens]
@@ -91,7 +122,7 @@ def look(
     unknown = [name for name, _ in wanted if name not in lenses]
     if unknown:
         raise LensError(f"There is no lens {unknown[0]!r}; the lenses are {', '.join(lenses)}.")
-    _same_tokens(subject)
+    require_same_tokens(subject)
     if subject.tuned.is_encoder_decoder:
         _require_two_stacks(subject, [name for name, _ in wanted], lenses)
     refuse_without_classes(subject, [name for name, _ in wanted])
@@ -117,7 +148,8 @@ def look(
             read_pass(subject, tokens, first)
         read_pass(subject, tokens, readers)
         tables |= {
-            name: (reader.table(), None) for (name, _, _), reader in zip(members, readers, strict=True)
+            name: (reader.table(), reader.examples())
+            for (name, _, _), reader in zip(members, readers, strict=True)
         }
     for name, lens, options in parsed:
         if isinstance(lens, Lens):
@@ -156,16 +188,6 @@ def _require_two_stacks(
         )
 
 
-def _same_tokens(subject: Subject) -> None:
-    """Refuse to compare models that would not see the same tokens."""
-    base, tuned = subject.base.tokenizer, subject.tuned.tokenizer
-    if base.get_vocab() != tuned.get_vocab():
-        raise LensError(
-            f"{subject.arm}: base and tuned have different vocabularies, so they cannot see the same tokens.",
-            hint="Compare a tuned model with the base that it was tuned from.",
-        )
-
-
 def _about(subject: Subject, lens: Lens | ReadLens, options: BaseModel) -> dict[str, Any]:
     rows = getattr(options, "rows", None)
     return {
@@ -201,7 +223,7 @@ def save_outputs(outputs: Sequence[LensOutput], folder: Path, about: Mapping[str
     for name in dict.fromkeys(output.lens for output in outputs):
         mine = [output for output in outputs if output.lens == name]
         notes = list(dict.fromkeys(note for output in mine for note in output.provenance["notes"]))
-        table = pl.concat([output.table for output in mine], how="diagonal_relaxed")
+        table = joined_tables(output.table for output in mine)
         Result(name, table, {**mine[0].provenance, **about, "notes": notes}).save(folder)
         examples = [output.examples for output in mine if output.examples is not None]
         if examples:

@@ -29,6 +29,9 @@ from tunescope.progress import Task
 # Cells of one block's attention pattern in one batch: 16 MiB in float32. Larger ones are slower on a processor, whose
 # memory comes anew from the system with each.
 PATTERN_CELLS = 1 << 22
+# Tokens of one batch without padding on a processor: its activations, neurons above all, stay near its caches. The
+# bare pass loses nothing by it.
+PROCESSOR_TOKENS = 2048
 WINDOW = 256  # batches are formed inside windows of rows, so that states keyed by rank stay small
 
 
@@ -78,6 +81,10 @@ class ReadingLens(ABC):
     @abstractmethod
     def table(self) -> pl.DataFrame:
         """Return the tidy table of the result."""
+
+    def examples(self) -> pl.DataFrame | None:
+        """Return what is kept of single texts, or None; asked for after the table."""
+        return None
 
     def before(self) -> ReadingLens | None:
         """Return a lens that must have seen all rows before this one sees the first, or None."""
@@ -243,6 +250,8 @@ def _batches(model: Classifier, tokens: Tokens, sites: Sequence[Site]) -> Iterat
     pattern = any(site.name == "attn_pattern" for site in sites)
     if pattern or packing_problem(model.model, model.family) is not None:
         return batches(tokens, window=WINDOW)
+    if model.device.type == "cpu":
+        return packed_batches(tokens, max_tokens=PROCESSOR_TOKENS, window=WINDOW)
     return packed_batches(tokens, window=WINDOW)
 
 

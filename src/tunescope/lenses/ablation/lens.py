@@ -4,6 +4,25 @@ Effects are changes of the logit margin ``z_y - logsumexp(z_c, c != y)`` of the 
 per example and paired, so that intervals and tests are paired too. Zero ablation takes a component away; mean
 ablation replaces it by its mean over real tokens and so keeps what it adds to every input alike; resampling puts
 another example's value there; noise adds Gaussian noise of the component's own spread.
+
+Formula:
+    ``effect = margin without the component - margin``, mean over rows, with margin ``z_y - logsumexp(z_c, c !=
+    y)``.
+
+Range:
+    Logits, any sign: below 0 the component helps the true class, above 0 it hurts.
+
+How to read:
+    Believe an effect beyond the random direction of equal norm and beyond the base's own component. The
+    strongest is picked on one half of the rows and shown on the other.
+
+Cost:
+    Components times rows, started in the component's own block; heads of a block ride together. The dearest
+    lens on large models: ``screen`` ranks first.
+
+Limits:
+    Says what breaks without a part, not what the part does: others may compensate. Zero puts the model where it
+    has never been; the mean stays nearer to real states.
 """
 
 from __future__ import annotations

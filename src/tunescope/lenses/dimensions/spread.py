@@ -3,6 +3,24 @@
 A rogue (outlier) dimension holds a variance far above the others' (Timkey and van Schijndel 2021, arXiv 2109.04404;
 Rudman et al. 2023, arXiv 2310.17715, take five times the mean). Participation ratio, IsoScore and mean cosine say in
 one number how far the cloud is from filling its space.
+
+Formula:
+    Participation ratio ``(sum l)^2 / sum l^2`` of the covariance's eigenvalues l; a dimension is rogue where
+    its variance is ``rogue`` times the mean.
+
+Range:
+    Participation ratio 1 (one direction) to the width; IsoScore 0 to 1 (all directions alike); mean cosine -1
+    to 1.
+
+How to read:
+    Few rogue dimensions and a low participation ratio mean that distances and CKA are decided by few
+    dimensions. Look which of them base and tuned share, against the number shared by chance.
+
+Cost:
+    One pass over the rows; statistics are updated batch by batch.
+
+Limits:
+    A loud dimension need not matter: the lens ``dimensions`` says which decide.
 """
 
 from __future__ import annotations

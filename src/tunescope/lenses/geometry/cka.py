@@ -2,6 +2,25 @@
 
 Kornblith et al. 2019 (arXiv 1905.00414); unbiased estimator HSIC_1 of Song et al. 2012; over fixed blocks of rows as
 in Nguyen et al. 2021 (arXiv 2010.15327). 1 means equal up to rotation and scale, 0 unrelated.
+
+Formula:
+    ``CKA(X, Y) = HSIC(XX', YY') / sqrt(HSIC(XX', XX') HSIC(YY', YY'))`` of centred states X, Y (rows by
+    dimensions), with HSIC_1, which is unbiased.
+
+Range:
+    About 0 (unrelated; the unbiased estimate may fall a little below) to 1 (equal up to rotation and scale).
+
+How to read:
+    A diagonal base against tuned that fades with depth says from where on tuning changed the states. Read the
+    standardised variant beside it: where only the raw one is high, a few loud dimensions make the models look
+    alike. The control is the same pair with rows shuffled.
+
+Cost:
+    One pass of both models over the rows; memory does not grow with the rows above ``full_below``.
+
+Limits:
+    CKA compares geometry, not what a layer computes; a high value does not mean the same function. With
+    ``first`` pooling the embeddings are one constant vector and CKA is undefined there.
 """
 
 from __future__ import annotations

@@ -4,6 +4,24 @@ Study 001 compares a model tuned on SST-2 with one tuned on QNLI. Two models tha
 because of it, so what the untouched base has in common with the other model stands beside every number as its control.
 Widths, depths and tokenizers may differ: CKA and RSA compare rows with rows, and every model reads a text with its own
 tokenizer and pools it as it does in its own task.
+
+Formula:
+    CKA and RSA as in the lenses ``cka`` and ``similarity``, of a layer of this model and a layer of another on
+    the same rows.
+
+Range:
+    As there: about 0 to 1 (CKA), -1 to 1 (RSA). Shared dimensions: a count from 0 to ``outliers``.
+
+How to read:
+    Compare the tuned model's number with the base's: what the base already has in common with the other model
+    is not tuning's doing.
+
+Cost:
+    One pass a model over the rows; every layer is held against every layer.
+
+Limits:
+    Two models that were tuned from one base resemble each other because of it. Dimensions can be compared by
+    number only within one base.
 """
 
 from __future__ import annotations

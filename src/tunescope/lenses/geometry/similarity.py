@@ -2,6 +2,24 @@
 
 RSA ranks the distances of all pairs of rows (Kriegeskorte et al. 2008); Procrustes fits the best rotation (Schönemann
 1966). Both need all rows at once, so they see a stated number of rows, one of each text.
+
+Formula:
+    RSA: Spearman's correlation of the distances of all pairs of rows in X and in Y. Procrustes: ``max_Q
+    tr(Q'X'Y) / (|X| |Y|)`` over rotations Q, of centred states.
+
+Range:
+    RSA -1 to 1, 0 for unrelated; Procrustes 0 to 1.
+
+How to read:
+    Beside CKA: where the measures agree, a change of geometry is no artefact of one of them. The null is the
+    same with rows permuted.
+
+Cost:
+    One pass over the rows; then pairs of rows, so ``cap`` bounds time and memory (it grows with its square).
+
+Limits:
+    Sees the first ``cap`` keyed rows only, one of each text. Procrustes of few rows in many dimensions is high
+    for unrelated states too: read it against its null.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _smallest(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
     shown = mine.filter((pl.col("metric") == "recovered_accuracy") & pl.col("value").is_not_null())
     for scope in ("greedy", "rows"):
         own = shown.filter((pl.col("scope") == scope) & (pl.col("control") == "none"))
-        picked = own.filter(pl.col("picked"))
+        picked = own.filter(pl.col("picked")) if own.height else own
         if picked.is_empty() or picked["share"][0] == 1:  # all rows are no small set
             continue
         row = picked.row(0, named=True)

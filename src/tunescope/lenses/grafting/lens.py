@@ -9,6 +9,22 @@ missed; the smallest set is found greedily on one half of the rows and shown on 
 Exact shortcuts: a run starts from the stored stream before its first changed block; the curves over depth are one
 model's stream going on in the other's blocks; all heads of a block share one attention pass; a part whose weights did
 not change has no effect and is not run.
+
+Formula:
+    ``recovered = (m_grafted - m_base) / (m_tuned - m_base)``, a ratio of sums over rows; the same for accuracy.
+
+Range:
+    About 0 (as the base) to 1 (as the tuned model); beyond both where a graft over- or undershoots.
+
+How to read:
+    The curve "grafted up to here" says how deep the task lies; a single part with much recovery suffices alone.
+    The control is a random change of equal norm.
+
+Cost:
+    Parts times rows, each run started before its first changed block; weight rows need runs of their own.
+
+Limits:
+    Parts may only work together: what a part recovers alone and what is lost without it need not agree.
 """
 
 from __future__ import annotations

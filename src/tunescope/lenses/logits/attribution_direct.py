@@ -3,6 +3,24 @@
 Every head, attention bias, MLP and the embeddings write a vector into the residual stream; with the scales of the norms
 held fixed (:mod:`tunescope.capture.direct`) their shares sum to the logits. A share says what a part writes itself, not
 what later blocks make of it: that is what ablation shows.
+
+Formula:
+    ``logit_c = sum_p w_c . (s p)`` over parts p of the stream, with the norms' scales s held at what they were;
+    the contrast is the true class's share minus the mean of the others'.
+
+Range:
+    Logits, any sign; parts add up to the logit (``sum_gap`` says how exactly).
+
+How to read:
+    A large share says that a part writes towards the class by itself. The same part with a small ablation
+    effect is compensated for.
+
+Cost:
+    One pass of each model over the rows.
+
+Limits:
+    Says nothing of what later blocks make of a part. Held norms are exact for the sum, not for what would
+    happen without a part.
 """
 
 from __future__ import annotations

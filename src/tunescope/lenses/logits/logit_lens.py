@@ -3,6 +3,23 @@
 nostalgebraist (2020) read a language model's answer out of its middle layers with its own unembedding; Belrose et al.
 (2023, arXiv 2303.08112) say where that misleads: a layer that the head cannot read may still hold the answer. For a
 classifier the head is the classifier's, pooling included.
+
+Formula:
+    ``head(norm(h_l))`` of the stream h_l behind block l, pooled as the classifier pools.
+
+Range:
+    Accuracy 0 to 1; margins in logits; the last layer is the model's own answer.
+
+How to read:
+    The depth from which on accuracy is within ``within`` of the final one says where the answer stands in the
+    head's own terms.
+
+Cost:
+    One pass of each model over the rows.
+
+Limits:
+    A layer that the head cannot read may hold the answer all the same; early layers of the base under a head
+    that was made for the last one say little.
 """
 
 from __future__ import annotations

@@ -3,6 +3,22 @@
 The states of all steps are laid down together (one PCA, one t-SNE or UMAP of all points), so a row that moves from
 one step to the next has moved; separately fitted maps, as study 004 has them, cannot be compared. Step 0 is the base.
 Beside each frame stand its trustworthiness and, from the full space, how far the rows have gone and CKA with the base.
+
+Formula:
+    As in ``maps``, all steps laid down together; movement: mean distance of a row from its place at step 0 in
+    the full space.
+
+Range:
+    Positions without unit; movement from 0; CKA with the base about 0 to 1.
+
+How to read:
+    See when rows part by class, and whether they moved before accuracy rose.
+
+Cost:
+    One pass of the model at every kept checkpoint.
+
+Limits:
+    Needs saved checkpoints. As in all maps, read numbers, not distances.
 """
 
 from __future__ import annotations
@@ -108,7 +124,15 @@ def run(subject: Subject, options: StepOptions) -> tuple[pl.DataFrame, pl.DataFr
 
 
 def _loaded(subject: Subject, path: Path) -> Classifier:
-    return load(str(path), labels=subject.tuned.labels, device=subject.tuned.device)
+    known = subject.tuned.record  # what the tuned model's folder did not say holds for its steps too
+    return load(
+        str(path),
+        labels=subject.tuned.labels,
+        label_map=known.get("label_map"),
+        base=known.get("adapter_of"),
+        tokenizer_of=known.get("path"),
+        device=subject.tuned.device,
+    )
 
 
 def _read(subject: Subject, model: Classifier, tokens: Tokens, sites: Sequence[Site], name: str) -> MapStates:

@@ -4,6 +4,23 @@
 that place. *Noising* puts activations of the corrupted text into the clean run: what is lost was necessary there (Vig
 et al. 2020; Meng et al. 2022; Wang et al. 2022; Heimersheim and Nanda 2024). Both are measured as the share R of the
 gap between the two texts in the logit margin of the clean text's class, over pairs whose gap is above a floor.
+
+Formula:
+    ``R = (m_patched - m_corrupted) / (m_clean - m_corrupted)``, a ratio of sums over pairs; m is the margin of
+    the clean text's class.
+
+Range:
+    About 0 (nothing carried) to 1 (the whole gap); below 0 and above 1 where a patch overshoots.
+
+How to read:
+    Denoising that recovers says that a place suffices; noising that loses says that it was needed. Hold both
+    against patches from an unrelated text.
+
+Cost:
+    Pairs times sites times positions, each started in its own block.
+
+Limits:
+    Needs pairs of equal token length; pairs whose gap is below ``floor`` are left out and counted.
 """
 
 from __future__ import annotations

@@ -2,6 +2,23 @@
 
 A logistic regression per layer is fitted on pooled states of train rows and scored on other rows, beside a control
 task (Hewitt and Liang 2019), the majority class, and the same probe on an untrained model of the same shape.
+
+Formula:
+    Accuracy of a logistic regression (L2) on standardised pooled states of one layer. Selectivity: accuracy on
+    the task minus accuracy on the control task.
+
+Range:
+    0 to 1; selectivity -1 to 1.
+
+How to read:
+    The layer from which the probe does well says where the task can be read, not where it is used. Hold it
+    against the majority, the control task and the untrained model of the same shape.
+
+Cost:
+    One pass over train and scored rows; then one regression a layer and model.
+
+Limits:
+    What a probe reads may be there without the model using it; what a linear probe misses may still be there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,25 @@
-"""Which words decide: every word left out, masked, and given its integrated gradient, base and tuned."""
+"""Which words decide: every word left out, masked, and given its integrated gradient, base and tuned.
+
+Formula:
+    Leave-one-out: ``margin(text) - margin(text without the word)``. Integrated gradients: the integral of the
+    margin's gradient along the way from a neutral text (the mask token's embedding everywhere, or the
+    vocabulary's mean where there is none), summed over a word's tokens.
+
+Range:
+    Logits, any sign: above 0 the word speaks for the class. Gradients of a row add up to the difference of
+    margins.
+
+How to read:
+    Trust words on which leaving out and gradients agree (``rank_agreement``). A word's row is the mean over its
+    occurrences.
+
+Cost:
+    One run a word and row; gradients take ``most_steps`` passes a row at most.
+
+Limits:
+    A text without a word may read like none that the model knows. Words that only matter together are missed;
+    rows that the model cuts are left out.
+"""
 
 from __future__ import annotations
 
