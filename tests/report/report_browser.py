@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
 import shutil
 import subprocess
@@ -55,7 +57,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open == "script":
-            self.scripts.append((self.elements[-1][1], data))
+            about = self.elements[-1][1]
+            packed = about.get("data-packed") == "gzip"
+            self.scripts.append((about, gzip.decompress(base64.b64decode(data)).decode() if packed else data))
         elif self._open == "style":
             self.styles.append(data)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunescope.report.trust import by_importance
+from tunescope.report.cards import by_importance
 
 
 def test_no_lens_crowds_another_off_the_first_screen():

@@ -134,7 +134,7 @@ def test_chromium_draws_every_open_figure_without_a_word_in_the_console(chromium
     assert opened.console == []
     assert "could not be drawn" not in opened.dom.split("<script", 1)[0]
     plots = re.findall(r'<div class="[^"]*" data-figure=[^>]*>', opened.dom)
-    drawn = [plot for plot in plots if 'data-drawn="yes"' in plot and "js-plotly-plot" in plot]
+    drawn = [plot for plot in plots if 'data-drawn="done"' in plot and "js-plotly-plot" in plot]
     folded = re.findall(r"<details class=\"fold\">.*?</details>", opened.dom, flags=re.S)
     hidden = sum(part.count("data-figure=") for part in folded)
     assert len(drawn) > 20

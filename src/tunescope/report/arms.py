@@ -89,6 +89,9 @@ class Arms:
         return any(row.cost.get(what) is not None for row in self.rows)
 
 
+NOTHING = Arms((), (), (), (), "", ())
+
+
 def arms(run: RunFolder) -> Arms:
     """Return the section on arms; its tables are empty where nothing was trained."""
     rows = [_row(run, arm, run.of(arm)) for arm in run.arm_names if run.of(arm)]

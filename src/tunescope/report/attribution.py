@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from tunescope.report.evidence import Drawing, Group, arm_seeds, checked, group_title, lens_sections
+from tunescope.report.evidence import (
+    Drawing,
+    Group,
+    ShadedWord,
+    WorkedExample,
+    arm_seeds,
+    checked,
+    group_title,
+    lens_sections,
+    measured,
+)
 from tunescope.report.figures import attribution, style
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder
@@ -28,35 +37,6 @@ HOW_WORDS = (
     "correction over words and classes. What is right only in tuned was learnt by tuning."
 )
 STEPS = 4  # shades of each colour in worked examples
-
-
-@dataclass(frozen=True)
-class ShadedWord:
-    """A word of a worked example: its text, the class that shades it, and its effect in words."""
-
-    text: str
-    shade: str
-    effect: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row word by word, in one model."""
-
-    model: str
-    row_id: str
-    true: str
-    predicted: str
-    words: tuple[ShadedWord, ...]
-
-
-@dataclass(frozen=True)
-class WordGroup:
-    """Figures, notes on the measurement, and worked examples of one arm and seed."""
-
-    group: Group
-    checks: tuple[str, ...]
-    examples: tuple[Example, ...]
 
 
 def lens_groups(run: RunFolder) -> list[Group]:
@@ -117,7 +97,8 @@ def direct_groups(run: RunFolder) -> list[Group]:
                 style.Figure(key, "By true class", panels, caption, scale=_scale(limit), folded=True)
             )
         if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+            title = group_title(arm, seed, table)
+            groups.append(Group(title, main, measured(figures, title, on)))
     return groups
 
 
@@ -137,14 +118,14 @@ def _scale(limit: float, unit: str = "class") -> style.Scale:
     )
 
 
-def word_groups(run: RunFolder) -> list[WordGroup]:
+def word_groups(run: RunFolder) -> list[Group]:
     """Return deciding words and worked examples, one group per arm and seed."""
     result = run.results.get("words")
     if result is None:
         return []
     table = checked(result, attribution.WORD_COLUMNS)
     on = rows_said(result) or "rows not recorded"
-    groups: list[WordGroup] = []
+    groups: list[Group] = []
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         panels = attribution.word_panels(rows, run.labels or [], style.arm_colour(run.arm_names, arm))
         figures = []
@@ -157,8 +138,8 @@ def word_groups(run: RunFolder) -> list[WordGroup]:
             figures.append(style.Figure(f"words-{len(groups)}", "Deciding words", panels, caption, HOW_WORDS))
         examples = _examples(rows)
         if figures or examples:
-            group = Group(group_title(arm, seed, table), main, tuple(figures))
-            groups.append(WordGroup(group, tuple(_checks(rows)), examples))
+            title = group_title(arm, seed, table)
+            groups.append(Group(title, main, measured(figures, title, on), tuple(_checks(rows)), examples))
     return groups
 
 
@@ -183,7 +164,7 @@ def _checks(rows: pl.DataFrame) -> list[str]:
     return said
 
 
-def _examples(rows: pl.DataFrame) -> tuple[Example, ...]:
+def _examples(rows: pl.DataFrame) -> tuple[WorkedExample, ...]:
     own = only(rows, metric="example")
     if own.is_empty() or "row_id" not in own.columns:
         return ()
@@ -194,7 +175,7 @@ def _examples(rows: pl.DataFrame) -> tuple[Example, ...]:
         words = tuple(_shaded(record, max(sizes, default=0.0)) for record in records)
         first = records[0]
         found.append(
-            Example(
+            WorkedExample(
                 str(model),
                 str(first["row_id"]),
                 str(first["class"]),

@@ -19,6 +19,7 @@ from tunescope.report.read import LensResult, RunFolder, read_examples
 from tunescope.report.text import Estimate, finite, number, probability, signed, visible
 
 SHOWN_PAIRS = 6
+SHOWN_STATES = 1  # pairs of each suite whose states are drawn: they are most of a page's bytes
 SHOWN_CHARACTERS = 400
 PAIR_COLUMNS = (
     "arm", "seed", "suite", "original", "rewritten", "followed", "margin_change_tuned", "prediction_tuned",
@@ -129,7 +130,7 @@ def behaviour(run: RunFolder) -> Behaviour | None:
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         colour = style.arm_colour(run.arm_names, arm)
         drawn = [*_figures(rows, colour, len(parts)), *_mediation_figures(rows, len(parts))]
-        if states is not None:
+        if states is not None and main:
             drawn += _state_figures(_of(states, arm, seed), examples, len(parts), removed)
         pairs = () if examples is None else _pairs(_of(examples, arm, seed))
         parts.append(Part(group_title(arm, seed, table), main, _lines(rows), tuple(drawn), pairs))
@@ -229,6 +230,13 @@ def _state_figures(
     if examples is not None:
         known = {(r["suite"], r["pair_id"]): r["original"] for r in examples.iter_rows(named=True)}
     found: list[style.Figure] = []
+    first = (
+        states.select("suite", "pair_id").unique(maintain_order=True).group_by("suite", maintain_order=True)
+    )
+    kept = first.head(SHOWN_STATES)
+    left_out = states["pair_id"].n_unique() > kept["pair_id"].n_unique()
+    rest = " Other pairs and seeds: results/examples/behaviour_states.parquet." if left_out else ""
+    states = states.join(kept, on=["suite", "pair_id"], how="semi", maintain_order="left")
     for (suite, pair, model), rows in states.group_by(["suite", "pair_id", "model"], maintain_order=True):
         panels, limit, outliers = figures.state_panels(rows, removed)
         record = rows.row(0, named=True)
@@ -236,7 +244,7 @@ def _state_figures(
         caption = (
             f"{record['site']}[{record['layer']}], the state of every token after that place of the network (no head, "
             f"no probability), {model} model. Tokens down, aligned; dimensions across. One colour scale for all three."
-            f"{loud if outliers else ' No dimension is an outlier here.'}"
+            f"{loud if outliers else ' No dimension is an outlier here.'}{rest}"
         )
         scale = style.Scale("diverging", signed(-limit, 2), "0", signed(limit, 2))
         text = visible(str(known.get((suite, pair), pair)), 60)

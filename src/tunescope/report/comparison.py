@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunescope.report.cards import VERDICTS
 from tunescope.report.figures.select import estimate
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import RunFolder, reading
 from tunescope.report.text import Estimate, finite, number, percent, plural, probability, signed
-from tunescope.report.trust import VERDICTS
 
 LEAST_FOR_MATRIX = 4
 COUNTED = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -11,6 +11,7 @@ import polars as pl
 from tunescope.report.figures import geometry, probes, similarity, style, training
 from tunescope.report.figures.select import only, seeds, values
 from tunescope.report.read import LensResult, RunFolder, require
+from tunescope.report.readings import told
 from tunescope.report.stacks import by_stack
 from tunescope.report.text import plural
 from tunescope.report.trust import rows_said
@@ -39,12 +40,65 @@ HOW_BOW_TIE = (
 
 
 @dataclass(frozen=True)
+class ShadedWord:
+    """A word of a worked example: its text, the class that shades it, and its effect in words."""
+
+    text: str
+    shade: str
+    effect: str
+
+
+@dataclass(frozen=True)
+class WorkedExample:
+    """One row word by word, in one model."""
+
+    model: str
+    row_id: str
+    true: str
+    predicted: str
+    words: tuple[ShadedWord, ...]
+
+
+@dataclass(frozen=True)
 class Group:
-    """Figures of one arm and seed; ``main`` groups are open, the others folded."""
+    """Figures of one arm and seed, sentences and worked examples under them; ``main`` is open, others folded."""
 
     title: str
     main: bool
     figures: tuple[style.Figure, ...]
+    checks: tuple[str, ...] = ()
+    examples: tuple[WorkedExample, ...] = ()
+
+
+Placed = tuple[str, str, style.Figure]
+
+
+def all_figures(run: RunFolder) -> list[Placed]:
+    """Return every figure of a run as (anchor of its section, title of its group, figure), in the page's order.
+
+    The group's title is the arm, with seed or stack where there are several; empty for figures of all arms together.
+    """
+    # Their modules draw with what this one offers.
+    from tunescope.report import arms, behaviour, costs, grids, model_diagram, slices, strip
+    from tunescope.report.sections import sections
+
+    found_grids, found_behaviour = grids.grids(run), behaviour.behaviour(run)
+    alone = [
+        ("answer", strip.depth_figure(run)),
+        ("choice", arms.trade_off_figure(run, arms.arms(run))),
+        *(("grids", one.figure) for one in (found_grids.grids if found_grids else ())),
+        *(("training", figure) for figure in model_diagram.model_figures(run)),
+        ("training", training_figure(run)),
+        ("training", costs.memory_figure(run)),
+        ("metrics", slices.reliability_figure(run)),
+        ("errors", confusion_figure(run)),
+    ]
+    placed: list[Placed] = [(anchor, "", figure) for anchor, figure in alone if figure is not None]
+    for part in found_behaviour.parts if found_behaviour else ():
+        placed += [("behaviour", part.title, figure) for figure in part.figures]
+    for section in sections(run):
+        placed += [(section.anchor, group.title, one) for group in section.groups for one in group.figures]
+    return [(anchor, title, told(figure)) for anchor, title, figure in placed]
 
 
 def strip_edit(table: pl.DataFrame) -> str:
@@ -170,9 +224,27 @@ def lens_sections(
             figures = draw(
                 Drawing(part, style.arm_colour(run.arm_names, arm), len(groups), on, arm, title, table)
             )
+            figures = [one for one in figures if _has_marks(one)]
             if figures:
-                groups.append(Group(title, main, tuple(figures)))
+                groups.append(Group(title, main, measured(figures, title, on)))
     return groups
+
+
+def _has_marks(figure: style.Figure) -> bool:
+    """Whether there is anything to see: a map of a model that tuning left as it was may hold no number."""
+    for trace in (trace for panel in figure.panels for trace in panel.figure["data"]):
+        if trace["type"] == "heatmap":
+            found = any(value is not None for line in trace["z"] for value in line)
+        else:
+            found = trace.get("hoverinfo") != "skip" and len(trace.get("y") or trace.get("x") or ()) > 0
+        if found:
+            return True
+    return False
+
+
+def measured(figures: Sequence[style.Figure], title: str, on: str) -> tuple[style.Figure, ...]:
+    """Return figures that say on which model and rows they were measured, where they did not say it yet."""
+    return tuple(replace(one, measured=one.measured or f"{title}, on {on}.") for one in figures)
 
 
 def _of_seed(seed: int, table: pl.DataFrame) -> str:

@@ -119,12 +119,12 @@ def _dimension_figures(one: Drawing) -> list[style.Figure]:
             f"Thresholds on one dimension of the head's input, fitted on train rows, scored on {one.on}."
         )
         title = "What one dimension decides"
-        figures.append(style.Figure(f"one-{key}", title, panels, caption, HOW_ONE))
+        figures.append(style.Figure(f"one-dimension-{key}", title, panels, caption, HOW_ONE))
     shares = geometry.share_panels(one.rows, "tuned")
     if shares:
         caption = f"Exact shares of each class's logit, added up over dimensions, tuned, on {one.on}; all together 1."
         figures.append(
-            style.Figure(f"shares-{key}", "Shares of the logit, added up", shares, caption, HOW_SHARES)
+            style.Figure(f"dimension-shares-{key}", "Shares of the logit, added up", shares, caption, HOW_SHARES)
         )
     for model, folded in (("tuned", False), ("base", True)):
         curves = geometry.removal_panels(one.rows, model)
@@ -132,6 +132,6 @@ def _dimension_figures(one: Drawing) -> list[style.Figure]:
             caption = f"Accuracy of the {model} model as dimensions of the head's input go, on {one.on}."
             title = f"Removing dimensions: {model}"
             figures.append(
-                style.Figure(f"removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
+                style.Figure(f"dimension-removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
             )
     return figures

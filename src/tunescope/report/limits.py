@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 from tunescope.report import arms, comparison
 from tunescope.report.audit import audit_findings
-from tunescope.report.quality import Score, metric_tables
+from tunescope.report.quality import Score, metric_tables, scores
 from tunescope.report.read import RunFolder
 from tunescope.report.text import listed, plural
 from tunescope.report.trust import base_heads, rows_said
 
+AUDIT_FOUND = "The data audit found what makes numbers untrue:"
 
-def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
-    """Return what this run cannot tell, in sentences made from what is in it."""
+
+def limits(run: RunFolder, found: Sequence[Score] | None = None) -> list[str]:
+    """Return what this run cannot tell, in sentences made from what is in it, the gravest first.
+
+    Args:
+        run: The run.
+        found: Its scores, where they are known already.
+    """
+    found = scores(run) if found is None else found
     told: list[str] = []
     failed = [score.arm for score in found if score.learned is False]
     if failed:
@@ -21,6 +29,7 @@ def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
             f"Task not learned: the accuracy interval of {listed(failed)} does not clear the majority "
             "baseline, so nothing seen inside can be put down to learning the task."
         )
+    told += [f"{AUDIT_FOUND} {one.sentence}" for one in audit_findings(run) if one.severity == "red"]
     if len(run.seeds) == 1:
         told.append(
             "One seed: every interval here is about rows. How much another initialisation or another order "
@@ -33,6 +42,7 @@ def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
             "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
             "not known, and neither is which rows they were trained on."
         )
+    told += comparison.undecided(run)
     widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
     if widths:
         n = found[0].accuracy.n
@@ -48,14 +58,14 @@ def limits(run: RunFolder, found: Sequence[Score]) -> list[str]:
     return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
 
 
+def brief(told: Sequence[str], most: int = 3) -> list[str]:
+    """Return the gravest limits for the first screen, where the trust bar has said what the audit found."""
+    return [sentence for sentence in told if not sentence.startswith(AUDIT_FOUND)][:most]
+
+
 def _evidence_limits(run: RunFolder) -> list[str]:
-    """Return what audit, comparison, intervals, grids and expectations leave open."""
-    told = [
-        f"The data audit found what makes numbers untrue: {one.sentence}"
-        for one in audit_findings(run)
-        if one.severity == "red"
-    ]
-    told += comparison.undecided(run)
+    """Return what intervals, grids and expectations leave open."""
+    told: list[str] = []
     tables = [table for table in metric_tables(run) if table.split == run.split and table.colour is not None]
     doubtful = sum(table.doubtful for table in tables)
     if doubtful:

@@ -55,7 +55,7 @@ def render_maps(
     Args:
         run: The run.
         lens: ``maps``, which plays over layers, or ``steps``, which plays over training steps.
-        environment: The page's, with its escaping and its ``payload``.
+        environment: The page's, with its escaping and its ``as_json``.
         source: Reads a style sheet or script as the browser will hash it.
         policy: Makes the content policy of scripts and style sheets.
 
@@ -137,7 +137,8 @@ def _arm(run: RunFolder, points: pl.DataFrame, table: pl.DataFrame, name: str, s
     known = pl.DataFrame({"row_id": ids})
     if run.rows is not None:
         known = known.join(run.rows, on="row_id", how="left", maintain_order="left")
-    texts = known["text"].to_list() if "text" in known.columns else [None] * len(ids)
+    told = run.texts == "all" and "text" in known.columns
+    texts = known["text"].to_list() if told else [None] * len(ids)
     return {
         "name": visible(name),
         "ids": [visible(str(one), 60) for one in ids],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from tunescope.report.evidence import Group, arm_seeds, checked, group_title
+from tunescope.report.evidence import Group, arm_seeds, checked, group_title, measured
 from tunescope.report.figures import maps, style
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder, read_examples
@@ -66,7 +66,8 @@ def map_groups(run: RunFolder) -> list[Group]:
                 style.Figure(f"clusters-{key}", "Clusters and labels", clusters, caption, HOW_CLUSTERS)
             )
         if figures:
-            groups.append(Group(group_title(arm, seed, table), main, tuple(figures)))
+            title = group_title(arm, seed, table)
+            groups.append(Group(title, main, measured(figures, title, on)))
     return groups
 
 
@@ -75,7 +76,9 @@ def _of(points: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def _texts(run: RunFolder, points: pl.DataFrame) -> dict[str, str]:
-    if run.rows is None or points.is_empty():
+    if (
+        run.rows is None or points.is_empty() or run.texts != "all"
+    ):  # a hover for every row is no chosen example
         return {}
     wanted = run.rows.select("row_id", "text").join(points.select("row_id").unique(), on="row_id", how="semi")
     return {str(row_id): str(text or "") for row_id, text in wanted.iter_rows()}

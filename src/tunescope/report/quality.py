@@ -145,9 +145,10 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     learned = [score for score in ranked if score.learned is not False]
     failed = [score for score in ranked if score.learned is False]
     n = found[0].accuracy.n
-    pieces: list[Piece] = [
-        (f"On {plural(n, f'{run.split} row')}" if n else f"On the {run.split} rows", False)
-    ]
+    seeds = max(score.seeds for score in found)
+    several = f" (means over {seeds} seeds, intervals from end to end)" if seeds > 1 else ""
+    on = f"On {plural(n, f'{run.split} row')}" if n else f"On the {run.split} rows"
+    pieces: list[Piece] = [(on + several, False)]
     for index, score in enumerate(learned[:SHOWN_ARMS]):
         pieces.append((", " if index == 0 or len(learned) > 2 else " and ", False))
         pieces.append((f"{score.arm}", False))
@@ -163,8 +164,6 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     if failed:
         pieces += _not_learned(failed, bool(learned), baseline)
     pieces.append((".", False))
-    if any(score.seeds > 1 for score in found):
-        pieces.append((" Values are means over seeds, intervals span all seeds.", False))
     return pieces
 
 

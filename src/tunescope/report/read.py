@@ -1,15 +1,13 @@
 """A run folder as plain values: what is there, what is missing, and a clear error for what is damaged.
 
-Nothing here loads a model. A missing file is ``None`` (the page says what is missing); a damaged file raises
-:class:`~tunescope.errors.RunError` with its name, so that no page is made from half-read numbers.
+Nothing here loads a model. A missing file is ``None`` (the page says what is missing); of a damaged file nothing is
+used, and the page says which it is. A run of another ``format_version`` is refused.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,14 @@ import polars as pl
 import yaml
 
 from tunescope.errors import RunError
-from tunescope.files import read_json
+from tunescope.files import require_format
+from tunescope.report.run_files import REBUILD, Files, first_line, parquet_of
+from tunescope.report.run_files import reading as reading
+from tunescope.report.run_files import require as require
+from tunescope.report.texts import Texts, Withheld, withhold
 from tunescope.stats.results import Result
 
 SPLITS = ("test", "validation", "train")
-_REBUILD = "Remove it and run the same command again; it rebuilds what is missing."
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class RunFolder:
     expect: dict[str, Any] | None = None
     grids: dict[str, Any] | None = None
     elsewhere: dict[str, Any] | None = None
+    texts: Texts = "all"
+    damaged: Mapping[str, str] = field(default_factory=dict)  # by file: what is wrong with it
+    withheld: Withheld | None = None  # set where texts is "none"
 
     @property
     def name(self) -> str:
@@ -139,55 +143,52 @@ class RunFolder:
         return sorted((run for run in self.arms if run.arm == arm), key=lambda run: run.seed or 0)
 
 
-def read_run(folder: Path) -> RunFolder:
+def read_run(folder: Path, texts: Texts = "all") -> RunFolder:
     """Read a run folder.
 
+    Args:
+        folder: What ``run``, ``compare`` or ``test`` wrote.
+        texts: ``none`` leaves out every text, word and value of the data, so that only row ids remain; ``examples``
+            leaves them in and tells those who draw to show chosen ones only; ``all`` leaves everything in.
+
     Raises:
-        RunError: The folder does not exist, or a file in it is damaged (the message names it).
+        FormatError: The run is of another ``format_version``.
+        RunError: The folder does not exist, or its study is not readable.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(
             f"{folder} is not a run folder: there is no such folder.", hint="Check the path of the run."
         )
+    require_format(folder)
+    files = Files(folder)
     study, study_text = _study(folder)
-    findings = _json(folder / "findings.json", {"findings": list})
-    return RunFolder(
+    findings = files.json("findings.json", {"findings": list})
+    run = RunFolder(
         folder=folder,
         study=study,
         study_text=study_text,
-        compare=_json(folder / "compare.json", {}),
-        environment=_json(folder / "environment.json", {}),
-        summary=_json(folder / "data" / "summary.json", {}),
-        arms=tuple(_arms(folder / "arms")),
-        results=_results(folder / "results"),
+        compare=files.json("compare.json"),
+        environment=files.json("environment.json"),
+        summary=files.json("data/summary.json"),
+        arms=tuple(_arms(files)),
+        results=_results(files),
         findings=None
         if findings is None
         else [item for item in findings["findings"] if isinstance(item, dict)],
-        rows=_parquet(folder / "data" / "rows.parquet", ("row_id", "text")),
-        baselines=tuple(_baselines(folder / "baselines")),
-        left_out=_json(folder / "baselines" / "left_out.json", {}),
-        audit=_json(folder / "data" / "audit.json", {"findings": list}),
-        cross_validation=_json(folder / "data" / "cross_validation.json", {}),
-        comparison=_json(folder / "comparison.json", {}),
-        expect=_json(folder / "expect.json", {"verdicts": list}),
-        grids=_json(folder / "grids.json", {"grids": list}),
-        elsewhere=_json(folder / "elsewhere.json", {}),
+        rows=files.parquet("data/rows.parquet", ("row_id", "text")),
+        baselines=tuple(_baselines(files)),
+        left_out=files.json("baselines/left_out.json"),
+        audit=files.json("data/audit.json", {"findings": list}),
+        cross_validation=files.json("data/cross_validation.json"),
+        comparison=files.json("comparison.json"),
+        expect=files.json("expect.json", {"verdicts": list}),
+        grids=files.json("grids.json", {"grids": list}),
+        elsewhere=files.json("elsewhere.json"),
+        texts=texts,
+        damaged=files.damaged,
     )
-
-
-@contextmanager
-def reading(folder: Path, name: str) -> Iterator[None]:
-    """Name the file where what it holds is not what the page expects to find in it.
-
-    Raises:
-        RunError: An entry is missing or of another kind; the message says which file.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        what = f"no entry {error}" if isinstance(error, KeyError) else _first_line(error)
-        raise RunError(f"{folder / name} does not hold what it should: {what}.", hint=_REBUILD) from error
+    return withhold(run) if texts == "none" else run
 
 
 def _study(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
@@ -200,97 +201,62 @@ def _study(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
         text = path.read_text(encoding="utf-8")
         document = yaml.safe_load(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"{path} is not readable YAML ({_first_line(error)}).", hint=_REBUILD) from error
+        raise RunError(f"{path} is not readable YAML ({first_line(error)}).", hint=REBUILD) from error
     if not isinstance(document, dict):
-        raise RunError(f"{path}: expected a mapping, found {type(document).__name__}.", hint=_REBUILD)
+        raise RunError(f"{path}: expected a mapping, found {type(document).__name__}.", hint=REBUILD)
     return document, text
 
 
-def _arms(folder: Path) -> list[ArmRun]:
+def _arms(files: Files) -> list[ArmRun]:
     runs = []
-    for place in sorted(folder.glob("*/seed-*")):
+    for place in sorted((files.folder / "arms").glob("*/seed-*")):
         suffix = place.name.removeprefix("seed-")
         if not place.is_dir() or not suffix.isdigit():
             continue
-        metrics = _json(place / "metrics.json", {"records": list})
+        name = place.relative_to(files.folder).as_posix()
+        metrics = files.json(f"{name}/metrics.json", {"records": list})
         writes = (metrics or {}).get("task") == "summarise"
         needed = ("row_id", "split", "generated") if writes else ("row_id", "prediction")
-        predictions = _parquet(place / "predictions.parquet", needed)
+        predictions = files.parquet(f"{name}/predictions.parquet", needed)
         runs.append(
             ArmRun(
                 arm=str((metrics or {}).get("arm", place.parent.name)),
                 seed=int(suffix) if metrics is None or metrics.get("seed", suffix) is not None else None,
                 metrics=metrics,
-                log=_log(place / "log.jsonl"),
+                log=files.log(f"{name}/log.jsonl"),
                 predictions=None if writes else predictions,
-                matrices=(_json(place / "parameters.json", {"matrices": list}) or {}).get("matrices"),
+                matrices=(files.json(f"{name}/parameters.json", {"matrices": list}) or {}).get("matrices"),
                 written=predictions if writes else None,
             )
         )
     return runs
 
 
-def _baselines(folder: Path) -> list[Baseline]:
+def _baselines(files: Files) -> list[Baseline]:
     found = []
-    for path in sorted(folder.glob("*/metrics.json")):
-        metrics = _json(path, {"records": list}) or {}
-        found.append(
-            Baseline(str(metrics.get("baseline", path.parent.name)), str(metrics.get("about") or ""), metrics)
-        )
+    for path in sorted((files.folder / "baselines").glob("*/metrics.json")):
+        metrics = files.json(path.relative_to(files.folder).as_posix(), {"records": list})
+        if metrics is not None:
+            found.append(
+                Baseline(
+                    str(metrics.get("baseline", path.parent.name)), str(metrics.get("about") or ""), metrics
+                )
+            )
     # The one that everything is measured against stands first.
     return sorted(found, key=lambda one: one.name != "majority")
 
 
-def _results(folder: Path) -> dict[str, LensResult]:
+def _results(files: Files) -> dict[str, LensResult]:
     results = {}
+    folder = files.folder / "results"
     for path in sorted(folder.glob("*.parquet")):
-        if path.with_suffix(".json").is_file():
-            result = Result.load(folder, path.stem)
-            results[path.stem] = LensResult(path.stem, result.table, result.provenance)
-        elif (table := _parquet(path, ())) is not None:
-            results[path.stem] = LensResult(path.stem, table, {})
+        with files.noting(f"results/{path.name}"):
+            if path.with_suffix(".json").is_file():
+                result = Result.load(folder, path.stem)
+                results[path.stem] = LensResult(path.stem, result.table, result.provenance)
+            elif (table := parquet_of(path, ())) is not None:
+                results[path.stem] = LensResult(path.stem, table, {})
     return results
-
-
-def _json(path: Path, wanted: Mapping[str, type]) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    document = read_json(path)
-    for key, kind in wanted.items():
-        if not isinstance(document.get(key), kind):
-            found = type(document.get(key)).__name__
-            raise RunError(f"{path}: expected a {kind.__name__} under {key!r}, found {found}.", hint=_REBUILD)
-    return document
-
-
-def _log(path: Path) -> list[dict[str, Any]] | None:
-    if not path.is_file():
-        return None
-    events = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                events.append(json.loads(line))
-                if not isinstance(events[-1], dict):
-                    raise RunError(
-                        f"{path}, line {number}: expected a JSON object, found {line[:60]!r}.", hint=_REBUILD
-                    )
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(
-            f"{path} is not readable as JSON lines ({_first_line(error)}).", hint=_REBUILD
-        ) from error
-    return events
-
-
-def _parquet(path: Path, wanted: tuple[str, ...]) -> pl.DataFrame | None:
-    if not path.is_file():
-        return None
-    try:
-        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path} is not readable Parquet ({_first_line(error)}).", hint=_REBUILD) from error
-    require(table, wanted, str(path))
-    return table
 
 
 def read_examples(run: RunFolder, lens: str, wanted: tuple[str, ...]) -> pl.DataFrame | None:
@@ -299,22 +265,5 @@ def read_examples(run: RunFolder, lens: str, wanted: tuple[str, ...]) -> pl.Data
     Raises:
         RunError: The file is damaged, or lacks a column.
     """
-    return _parquet(run.folder / "results" / "examples" / f"{lens}.parquet", wanted)
-
-
-def require(table: pl.DataFrame, wanted: tuple[str, ...], name: str) -> None:
-    """Check that a table has the columns that the page reads by name.
-
-    Raises:
-        RunError: A column is missing; the message names the table, the columns and what is there.
-    """
-    missing = [column for column in wanted if column not in table.columns]
-    if missing:
-        raise RunError(
-            f"{name}: expected the columns {', '.join(missing)}, found {', '.join(table.columns) or 'none'}.",
-            hint=_REBUILD,
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    found = parquet_of(run.folder / "results" / "examples" / f"{lens}.parquet", wanted)
+    return found if found is None or run.withheld is None else run.withheld.table(found)

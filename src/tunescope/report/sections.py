@@ -1,11 +1,28 @@
-"""The lenses' sections that the page shows in one loop: a line here, and a lens has its place."""
+"""The sections on the inside of the models: a line here, and a lens has its place on the page and in every export."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from tunescope.report import activations, attention, other_models, steps, watch, weights
+from tunescope.report import (
+    ablation,
+    activations,
+    attention,
+    attribution,
+    evidence,
+    flow,
+    geometry,
+    interventions,
+    maps,
+    other_models,
+    steps,
+    watch,
+    weights,
+)
+from tunescope.report.damage import Damage
 from tunescope.report.evidence import Group
 from tunescope.report.read import RunFolder
 
@@ -16,44 +33,117 @@ class Section:
 
     Attributes:
         lens: The lens.
+        short: What the contents call it.
         title: The section's heading.
         groups: Makes its figures from a run.
+        what: What the section shows, where the lens's provenance does not say.
+        missing: Said where there is nothing to draw; empty leaves the section out.
+        beside: What stands in a file beside the page, said after the section's lead.
     """
 
     lens: str
+    short: str
     title: str
     groups: Callable[[RunFolder], list[Group]]
+    what: str = ""
+    missing: str = ""
+    beside: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The section's id on the page."""
+        return "direct" if self.lens == "attribution_direct" else self.lens.replace("_", "-")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A section with something in it: anchor, heading, what the lens says it shows, figures, notes."""
+    """A section as the page shows it: what the lens says it shows, figures, notes; ``missing`` instead of figures."""
 
     anchor: str
+    short: str
     title: str
     lead: str
     groups: list[Group]
     notes: tuple[str, ...]
+    missing: str = ""
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section("other_models", "Other models", other_models.groups),
-    Section("steps", "Training steps", steps.groups),
-    Section("attention", "Attention", attention.groups),
-    Section("activations", "Activations", activations.groups),
-    Section("weights", "Weights", weights.groups),
-    Section("watch", "Training as it happened", watch.groups),
-)
+    Section(
+        "cka", "CKA", "Similarity of representations (CKA)", evidence.cka_groups,
+        "Linear centred kernel alignment between layers, within the base, within the tuned model, and across.",
+        "CKA was not measured: results/cka.parquet is missing or holds no maps.",
+    ),
+    Section(
+        "similarity", "Similarity", "Similarity by other measures", geometry.similarity_groups,
+        "RSA and Procrustes, base against tuned.",
+    ),
+    Section(
+        "probes", "Probes", "From which layer the task can be read", geometry.probe_groups,
+        "Linear probes of every layer.",
+    ),
+    Section(
+        "ablation", "Ablation", "Ablation", ablation.ablation_groups,
+        "What the model's answer loses when a head or a sublayer is taken out.",
+        "Ablation was not run: results/ablation.parquet is missing or holds no effects.",
+    ),
+    Section(
+        "spread", "Rogue dimensions", "Rogue dimensions", geometry.spread_groups,
+        "How the pooled states are spread over the dimensions.",
+    ),
+    Section(
+        "dimensions", "Dimensions", "What single dimensions decide", geometry.dimension_groups,
+        "One-dimension classifiers and removal curves.",
+    ),
+    Section(
+        "maps", "Maps", "Maps and clusters", maps.map_groups,
+        "Maps of the pooled states, and clusters compared with the labels.",
+        beside="Three axes, play over layers, every row and other colours: maps.html beside this page.",
+    ),
+    Section("patching", "Patching", "Patching between texts", interventions.patch_groups),
+    Section("patching_cross", "Across models", "Patching across models", interventions.cross_groups),
+    Section("grafting", "Grafts", "Weight grafts", interventions.graft_groups),
+    Section(
+        "logit_lens", "Logit lens", "Logit lens", attribution.lens_groups,
+        "The model's own head read at every layer.",
+    ),
+    Section(
+        "attribution_direct", "Direct attribution", "Which part wrote the answer", attribution.direct_groups,
+        "Direct logit attribution of heads and MLPs.",
+    ),
+    Section("words", "Words", "Which words decide", attribution.word_groups, "Words left out in turn."),
+    Section("other_models", "Other models", "Other models", other_models.groups),
+    Section("steps", "Training steps", "Training steps", steps.groups),
+    Section("attention", "Attention", "Attention", attention.groups),
+    Section("flow", "Information flow", "Information flow", flow.groups),
+    Section("activations", "Activations", "Activations", activations.groups),
+    Section("weights", "Weights", "Weights", weights.groups),
+    Section("watch", "Training as it happened", "Training as it happened", watch.groups),
+)  # fmt: skip
 
 
 def sections(run: RunFolder) -> list[Shown]:
-    """Return the sections of the lenses that this run holds and that have something to draw."""
+    """Return the sections of the lenses that this run holds, and those whose absence the page says.
+
+    A result that is damaged leaves its own section without figures; the section says what is wrong with which file.
+    """
     shown = []
+    of_lenses = {Path(name).stem: said for name, said in run.damaged.items() if name.startswith("results/")}
     for section in SECTIONS:
-        found = section.groups(run) if section.lens in run.results else []
-        if found:
-            about = run.results[section.lens].provenance
+        result = run.results.get(section.lens)
+        broken = Damage({lens: said for lens, said in of_lenses.items() if lens == section.lens})
+        nothing: list[Group] = []
+        found = (
+            nothing if result is None else broken.made(section.lens, partial(section.groups, run), nothing)
+        )
+        if broken.told:
+            said = " ".join(f"Damaged: {one}" for one in broken.told.values())
+            shown.append(Shown(section.anchor, section.short, section.title, "", [], (), said))
+        elif result is not None and found:
+            about = result.provenance
+            lead = " ".join(filter(None, (str(about.get("what") or section.what), section.beside)))
             notes = tuple(str(note) for note in about.get("notes") or ())
-            anchor = section.lens.replace("_", "-")
-            shown.append(Shown(anchor, section.title, str(about.get("what") or ""), found, notes))
+            shown.append(Shown(section.anchor, section.short, section.title, lead, found, notes))
+        elif section.missing:
+            shown.append(Shown(section.anchor, section.short, section.title, "", [], (), section.missing))
     return shown

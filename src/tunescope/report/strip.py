@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tunescope.report.damage import Damage
 from tunescope.report.evidence import checked, strip_edit
 from tunescope.report.figures import ablation, depth, lanes, similarity, style, weights
 from tunescope.report.figures.patching import GRAFT_COLUMNS
@@ -44,9 +45,11 @@ class Strip:
 def depth_figure(run: RunFolder) -> style.Figure | None:
     """Return the depth strip, or None where no lens measured layers."""
     strip = Strip()
+    broken = Damage()  # each lens's own section says what is wrong with its table
     for lens in LENSES:
         if lens in run.results:
-            _ADD[lens](strip, run)
+            with broken.noting(lens):
+                _ADD[lens](strip, run)
     if not strip.lanes:
         return None
     bands = f" Grey band: control ({'; '.join(strip.controls)})." if strip.controls else ""

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
+from tunescope.report.cards import said
 from tunescope.report.figures import style
 from tunescope.report.figures.select import estimate
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import SPLITS, LensResult, RunFolder, require
 from tunescope.report.text import Estimate, finite, listed, number, percent, probability, visible
-from tunescope.report.trust import flat, rows_said, said
+from tunescope.report.trust import flat, rows_said
 
 KNOWN_LENSES = (
     "cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps",
@@ -87,6 +88,9 @@ def _cell(column: str, value: Any) -> tuple[str, str]:
         return text, text.casefold()
     plain = column in ("seed", "layer", "head", "layer_other") or column.endswith("_id")
     return (str(value) if plain else number(value)), repr(value)
+
+
+NOTHING = Table((), (), (), 0)
 
 
 def tested(run: RunFolder) -> Table:

@@ -1,9 +1,9 @@
-"""What the numbers stand on: the trust bar, the findings, what the run cannot tell, how to reproduce it."""
+"""What the numbers stand on: the trust bar, the rows a result is about, and how to reproduce the run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +11,12 @@ import polars as pl
 
 from tunescope.report.figures.ablation import SIGNIFICANT
 from tunescope.report.figures.select import only, values
-from tunescope.report.quality import Strip, strip
 from tunescope.report.read import SPLITS, LensResult, RunFolder, reading
-from tunescope.report.text import Estimate, finite, listed, number, percent, plural, visible
+from tunescope.report.text import finite, listed, number, percent, plural, visible
 
 MUCH_TRUNCATION = 0.05
 MOST_SAID = 96  # characters of a red finding in the trust bar
 FEW_ROWS = 500
-VERDICTS = {
-    "found": "found",
-    "equivalent": "equivalent",
-    "undecided": "undecided",
-    "task not learned": "unlearned",
-}
-
-SIMILARITIES = ("cka", "rsa_cosine", "rsa_correlation", "rsa_whitened", "procrustes")
 
 
 @dataclass(frozen=True)
@@ -38,85 +29,24 @@ class Trust:
     state: str
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One finding as a card."""
-
-    sentence: str
-    arm: str
-    lens: str
-    effect: Estimate
-    drawn: Strip | None
-    control: str
-    verdict: str
-    style: str
-
-
-def findings(run: RunFolder) -> list[Finding] | None:
-    """Return the findings as cards, the most important first, or None where the run holds no findings.json."""
-    if run.findings is None:
-        return None
-    return [_card(item) for item in by_importance(run.findings)]
-
-
-def by_importance(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return findings in turns: the first of every lens, then the second of every lens, and so on.
-
-    Within a lens those that were found come before the others; else the order stays. So no lens with many sentences
-    crowds another off the first screen.
-    """
-    decided = sorted(found, key=lambda item: item.get("verdict") != "found")
-    turn: dict[str, int] = {}
-    keyed = []
-    for item in decided:
-        lens = str(item.get("lens") or "")
-        keyed.append((turn.get(lens, 0), item))
-        turn[lens] = turn.get(lens, 0) + 1
-    return [item for _, item in sorted(keyed, key=lambda one: one[0])]
-
-
-def _card(item: Mapping[str, Any]) -> Finding:
-    n = finite(item.get("n"))
-    effect = Estimate(
-        finite(item.get("value")),
-        finite(item.get("low")),
-        finite(item.get("high")),
-        None if n is None else int(n),
-    )
-    # What "nothing changed" means: one for a similarity, zero for an effect.
-    nothing = 1.0 if item.get("metric") in SIMILARITIES else 0.0
-    bounds = [bound for bound in (0.0, nothing, effect.value, effect.low, effect.high) if bound is not None]
-    room = 0.08 * ((max(bounds) - min(bounds)) or 1.0)
-    verdict = str(item.get("verdict") or "undecided")
-    return Finding(
-        sentence=str(item.get("sentence", "")),
-        arm=str(item.get("arm") or ""),
-        lens=str(item.get("lens") or ""),
-        effect=effect,
-        drawn=strip(effect, [nothing], (min(bounds) - room, max(bounds) + room)),
-        control=said(item.get("control")),
-        verdict=verdict,
-        style=VERDICTS.get(verdict, "undecided"),
-    )
-
-
-def said(value: Any) -> str:
-    """Return a finding's test, control or rows, whatever they are, as one short text."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, (bool, int, float)):
-        return number(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {said(item)}" for key, item in value.items())
-    if isinstance(value, Sequence):
-        return plural(len(value), "row") if len(value) > 4 else listed(said(item) for item in value)
-    return str(value)
-
-
 def trust_bar(run: RunFolder) -> list[Trust]:
-    """Return rows, seeds, truncation, corrected tests, and the audit (or repeated texts), each with a state."""
-    last = _repeats(run) if run.audit is None else _audit(run)
-    return [_rows(run), _seeds(run), _truncation(run), _tests(run), last]
+    """Return rows, seeds, the audit (or repeated texts), truncation, corrected tests and doctor, each with a state."""
+    checked = _repeats(run) if run.audit is None else _audit(run)
+    return [_rows(run), _seeds(run), checked, _truncation(run), _tests(run), _doctor(run)]
+
+
+def _doctor(run: RunFolder) -> Trust:
+    """Return when the machine that ran this was last checked against known truths, and with what result."""
+    environment = run.environment or {}
+    record = environment.get("doctor")
+    if not isinstance(record, Mapping) or not record.get("date"):
+        return Trust("Doctor", "never run", "tunescope doctor checks this machine", "unknown")
+    date, version = str(record["date"])[:10], str(record.get("version") or "")
+    if record.get("passed") is not True:
+        return Trust("Doctor", date, "not passed: numbers of this machine may be wrong", "alarm")
+    if version and version != str(environment.get("tunescope") or version):
+        return Trust("Doctor", date, f"passed by another version, {version}", "care")
+    return Trust("Doctor", date, "passed on this machine", "ok")
 
 
 def _audit(run: RunFolder) -> Trust:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import polars as pl
 
+from tunescope.report import watch_file
 from tunescope.report.evidence import Group, checked
 from tunescope.report.figures import style, watch
-from tunescope.report.figures.select import only
+from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder
 from tunescope.report.text import percent
 
 HOW = (
     "Dark lines are early layers, light ones late. A layer whose curve moves first was tuned first; a curve that has "
     "gone flat long before the last step says that the rest of the training changed little there."
+)
+
+CORRELATION = (
+    "Spearman's rank correlation of each curve (mean over heads or matrices of a layer) with {metric} over the steps; "
+    "95 % intervals resample steps. Left: the curves themselves; right: their changes from look to look, without a "
+    "common trend. The strongest of either; all are in results/watch.parquet."
+)
+HOW_CORRELATION = (
+    "Two curves that both rise through a training go together for that reason alone, so believe the right panel "
+    "sooner. Neighbouring steps are alike: intervals of the left are too narrow."
 )
 
 
@@ -26,13 +37,50 @@ def groups(run: RunFolder) -> list[Group]:
     panels = tuple(panel for panel in _panels(table) if panel is not None)
     if not panels:
         return []
-    steps = table["step"].n_unique()
+    steps = table["step"].drop_nulls().n_unique()
     caption = (
         f"{steps} looks at {options.get('texts', 'unknown')} fixed texts; step 0 is before training, and every "
         f"comparison is with it. Looking took {percent(options.get('share_looking'))} of the time. Means over heads or "
         "matrices of a layer, without intervals: the texts are the same in every step."
     )
-    return [Group("Step by step", True, (style.Figure("watch", "", panels, caption, HOW),))]
+    figures = [style.Figure(
+        "watch", "", panels, caption, HOW, shows="What lenses saw on the same texts at every step of the training.",
+        high="Named over each panel", measured="The model in training against what it was at step 0",
+    )]  # fmt: skip
+    for metric in values(only(table, lens="correlation"), "of_metric"):
+        drawn = watch.correlation_panels(only(table, lens="correlation", of_metric=metric))
+        if drawn:
+            figures.append(style.Figure(
+                f"watch-with-{metric}", f"What goes with {metric}", drawn, CORRELATION.format(metric=metric),
+                HOW_CORRELATION, shows=f"How far each internal curve rises and falls with {metric} over the steps.",
+                high=f"The curve rises where {metric} rises", measured="Spearman's correlation over steps",
+            ))  # fmt: skip
+    figures += _stills(run)
+    return [Group("Step by step", True, tuple(figures))]
+
+
+def _stills(run: RunFolder) -> list[style.Figure]:
+    """Return the first and the last frame of what plays in the files beside the page."""
+    found = []
+    for movie in watch_file.movies(run):
+        panels = tuple(
+            watch.still(movie.grids[index], movie, f"step {movie.steps[index]}") for index in (0, -1)
+        )
+        found.append(style.Figure(
+            f"watch-{movie.key}", movie.title, panels,
+            f"First and last of {len(movie.steps)} steps, one scale. All of them play in {watch_file.PAGE} and "
+            f"watch-{movie.key}.gif beside this page.",
+            shows=movie.title, high="A dark (blue) cell is high", measured="The model in training on the same texts",
+        ))  # fmt: skip
+    return found
+
+
+def _similarity(table: pl.DataFrame) -> pl.DataFrame:
+    """Return RSA (cosine distances) of each place with itself at step 0."""
+    own = only(table, lens="similarity", metric="rsa_cosine", model="base_tuned")
+    if "layer_other" in own.columns:
+        own = own.filter(pl.col("layer_other").is_null() | (pl.col("layer") == pl.col("layer_other")))
+    return own
 
 
 def _panels(table: pl.DataFrame) -> list[style.Panel | None]:
@@ -57,6 +105,15 @@ def _panels(table: pl.DataFrame) -> list[style.Panel | None]:
         ),
         watch.layer_curves(
             only(attention, metric="entropy_without_sink", model="tuned"), "attention entropy", "normalised"
+        ),
+        watch.layer_curves(
+            only(table, lens="activations", metric="magnitude", model="tuned", site="resid_post"),
+            "mean magnitude of the stream",
+            "magnitude",
+        ),
+        watch.layer_curves(_similarity(table), "RSA with step 0", "correlation"),
+        watch.layer_curves(
+            only(table, lens="probes", metric="accuracy", model="tuned"), "probe accuracy", "accuracy"
         ),
         watch.layer_curves(norms, "gradient norm by block, before clipping", "norm"),
         watch.line(

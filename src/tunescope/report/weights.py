@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunescope.report.evidence import Drawing, Group, lens_sections
 from tunescope.report.figures import style, weights
+from tunescope.report.figures.select import first_seed, only
 from tunescope.report.read import RunFolder
 from tunescope.report.text import percent
 
@@ -20,10 +21,41 @@ HOW_INTRUDERS = (
     "tuning; grey is what noise of the same size makes."
 )
 
+HOW_ARMS = (
+    "A LoRA arm's rank cannot pass its r; full tuning of the same size spread over many more directions is the usual "
+    "picture. Intruders are counted over all matrices: the curve of an arm that rises at low thresholds has new "
+    "leading directions (Shuttleworth et al. 2024)."
+)
+
 
 def groups(run: RunFolder) -> list[Group]:
     """Return maps of matrices and heads, ranks and intruder dimensions, one group per arm and seed."""
-    return lens_sections(run, "weights", weights.COLUMNS, _figures)
+    own = lens_sections(run, "weights", weights.COLUMNS, _figures)
+    together = _together(run) if own else []
+    return [*together, *own]
+
+
+def _together(run: RunFolder) -> list[Group]:
+    """Return all arms on one axis, full tuning beside LoRA, where there are two or more."""
+    table = run.results["weights"].table
+    arms = [arm for arm in run.arm_names if only(table, arm=arm).height]
+    if len(arms) < 2:
+        return []
+    colours = {arm: style.arm_colour(run.arm_names, arm) for arm in arms}
+    panels = weights.arm_panels({arm: first_seed(only(table, arm=arm)) for arm in arms}, colours)
+    if not panels:
+        return []
+    caption = (
+        "Median over the matrices of a layer that moved (size: of the whole block); each arm's first seed; solid lines "
+        "in its colour. Dashed: updates of the same norms without structure. Exact: no rows are drawn."
+    )
+    figure = style.Figure(
+        "weights-arms", "All arms on one axis", panels, caption, HOW_ARMS,
+        shows="How far, and in how many directions, each arm moved the weights, layer by layer.",
+        high="The arm moved this layer further, in more directions, or made more vectors that are like none before",
+        measured="Tuned weights minus the base's, arm by arm",
+    )  # fmt: skip
+    return [Group("All arms", True, (figure,))]
 
 
 def _figures(one: Drawing) -> list[style.Figure]:

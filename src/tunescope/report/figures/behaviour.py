@@ -281,12 +281,18 @@ def _line(state: Sequence[float] | None, hidden: set[int]) -> list[float | None]
     return [] if state is None else [None if place in hidden else finite(v) for place, v in enumerate(state)]
 
 
+def _coarse(value: float | None) -> float | None:
+    """Return two digits: more than a colour can show, and the tables have them all."""
+    return None if value is None else float(f"{value:.2g}")
+
+
 def _states(
     title: str, grid: list[list[float | None]], ticks: Sequence[str], limit: float, outliers: Sequence[int]
 ) -> style.Panel:
     data = {
-        "type": "heatmap", "z": grid, "zmin": -limit, "zmax": limit, "colorscale": style.DIVERGING,
-        "showscale": False, "hovertemplate": "dimension %{x}, place %{y}<br>%{z}<extra></extra>",
+        "type": "heatmap", "z": [[_coarse(value) for value in line] for line in grid],
+        "zmin": -limit, "zmax": limit, "colorscale": style.DIVERGING, "showscale": False,
+        "hovertemplate": "dimension %{x}, place %{y}<br>%{z}<extra></extra>",
     }  # fmt: skip
     height = max(170, 20 * len(ticks) + 90)
     marks = list(outliers)[:SHOWN_DIMENSIONS]

@@ -10,9 +10,9 @@ from tunescope.report.figures import style
 from tunescope.report.figures.select import layer_name
 from tunescope.report.text import Estimate, for_plotly, interval, signed
 
-LANE_HEIGHT, LEAST_HEIGHT = 108, 74
-STRIP_HEIGHT = 520  # what a first screen has room for
-TITLE_HEIGHT = 21
+LANE_HEIGHT, LEAST_HEIGHT = 190, 54
+STRIP_HEIGHT = 384  # what a first screen has room for
+TITLE_HEIGHT = 18
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import polars as pl
 
 from tunescope.report.text import finite
 
@@ -17,6 +19,12 @@ BASE_COLOUR = "#8a929c"
 GRID = "rgba(120,130,145,0.22)"
 ZERO = "rgba(90,100,115,0.75)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+
+# Ink and paper of the two themes, the same as in style.css: what the page sets when it draws, and an export by itself.
+THEMES: dict[str, dict[str, str]] = {
+    "light": {"ink": "#16191d", "soft": "#4c5560", "paper": "#ffffff", "line": "#c3c9d0"},
+    "dark": {"ink": "#eceff2", "soft": "#b9c1ca", "paper": "#14171b", "line": "#454e58"},
+}
 
 # ColorBrewer's RdBu with a white centre: red where taking a part out hurts, blue where it helps.
 DIVERGING = [
@@ -65,7 +73,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title: what they show, on what, how to read them; ``folded`` opens on demand."""
+    """Panels under one title, with what a reader needs to trust them.
+
+    Attributes:
+        key: The figure's name on the page and in file names; unique within a run.
+        title: The heading; empty where the section's own says it.
+        panels: The drawings, side by side.
+        caption: Remarks on how it was drawn: intervals, controls, what the hover holds.
+        how: How to read it.
+        scale: The colour scale that its panels share.
+        folded: Whether it opens on demand only.
+        shows: What it shows, one sentence.
+        high: What a high value means.
+        measured: What was measured on what: the quantity, the rows, the models.
+        table: Its data, one row a mark; read off the panels where this is None (:mod:`.data`).
+    """
 
     key: str
     title: str
@@ -74,6 +96,10 @@ class Figure:
     how: str = ""
     scale: Scale | None = None
     folded: bool = False
+    shows: str = ""
+    high: str = ""
+    measured: str = ""
+    table: pl.DataFrame | Sequence[Mapping[str, Any]] | None = None
 
 
 def arm_colour(arms: Sequence[str], arm: str) -> str:
@@ -136,3 +162,30 @@ def clean(value: Any) -> Any:
         number = finite(value)
         return None if number is None else float(f"{number:.5g}")
     return value
+
+
+def plotly_figure(drawn: Panel | Figure, theme: Literal["light", "dark"] = "light") -> dict[str, Any]:
+    """Return ``data`` and ``layout`` for Plotly outside the page: ink and paper of a theme, no missing values as NaN.
+
+    Args:
+        drawn: One panel, or a figure whose panels are set side by side, at most three a line, with their titles.
+        theme: Whose ink and paper.
+    """
+    from tunescope.report.figures.sheet import side_by_side
+
+    joined = drawn.figure if isinstance(drawn, Panel) else side_by_side(drawn.panels)
+    colours = THEMES[theme]
+    made = clean(joined)
+    given = made["layout"]
+    hover = {**given.get("hoverlabel", {}), "bgcolor": colours["paper"], "bordercolor": colours["line"]}
+    hover["font"] = {**hover.get("font", {}), "color": colours["ink"]}
+    made["layout"] = {
+        **given,
+        "paper_bgcolor": colours["paper"],
+        "font": {**given.get("font", {}), "color": colours["soft"]},
+        "hoverlabel": hover,
+    }
+    for trace in made["data"]:
+        if "error_y" in trace:
+            trace["error_y"] = {**trace["error_y"], "color": colours["soft"]}
+    return dict(made)

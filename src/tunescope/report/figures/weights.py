@@ -104,3 +104,67 @@ def intruder_panel(rows: pl.DataFrame, colour: str) -> style.Panel | None:
         yaxis=style.axis("intruder dimensions", rangemode="tozero"),
     )
     return style.Panel("intruder dimensions", {"data": traces, "layout": layout}, 230)
+
+
+def arm_panels(tables: dict[str, pl.DataFrame], colours: dict[str, str]) -> tuple[style.Panel, ...]:
+    """Return size, ranks and intruder dimensions of all arms, each panel with one axis for all.
+
+    Args:
+        tables: Each arm's rows of one training.
+        colours: Each arm's.
+    """
+    panels = []
+    for metric, title in (
+        ("relative_frobenius", "size of the change"), ("stable_rank", "stable rank"),
+        ("effective_rank", "effective rank"),
+    ):  # fmt: skip
+        traces: list[Record] = []
+        for arm, rows in tables.items():
+            own = only(rows, metric=metric, head=None).filter(
+                pl.col("layer").is_not_null() & pl.col("value").is_not_null()
+            )
+            own = (
+                only(own, site="block") if metric == "relative_frobenius" else own.filter(pl.col("value") > 0)
+            )
+            for column, dash in (("value", "solid"), ("control", "dash")):
+                line = own.group_by("layer").agg(pl.col(column).median()).drop_nulls().sort("layer")
+                if line.height:
+                    traces.append(_arm_line(arm, line, column, (colours[arm], dash, "layer")))
+        if traces:
+            kind = "linear" if metric == "relative_frobenius" else "log"
+            layout = style.layout(
+                230, xaxis=style.axis("layer", dtick=1, showgrid=False), yaxis=style.axis(title, type=kind)
+            )
+            panels.append(style.Panel(title, {"data": traces, "layout": layout}, 230))
+    curves = []
+    for arm, rows in tables.items():
+        own = only(rows, metric="intruder_dimensions")
+        if own.height:
+            total = own.group_by("threshold").agg(pl.col("value", "control").sum()).sort("threshold")
+            curves += [
+                _arm_line(arm, total, column, (colours[arm], dash, "cosine below"))
+                for column, dash in (("value", "solid"), ("control", "dash"))
+            ]
+    if curves:
+        layout = style.layout(
+            230,
+            xaxis=style.axis("threshold (cosine)"),
+            yaxis=style.axis("intruder dimensions", rangemode="tozero"),
+        )
+        panels.append(style.Panel("intruder dimensions", {"data": curves, "layout": layout}, 230))
+    return tuple(panels)
+
+
+def _arm_line(arm: str, rows: pl.DataFrame, column: str, look: tuple[str, str, str]) -> Record:
+    colour, dash, across = look
+    name = for_plotly(arm) if column == "value" else f"{for_plotly(arm)}, without structure"
+    places = rows[rows.columns[0]].to_list()
+    return {
+        "type": "scatter", "mode": "lines+markers" if column == "value" else "lines", "name": name, "x": places,
+        "y": rows[column].to_list(), "line": {"color": colour, "width": 2 if column == "value" else 1.2, "dash": dash},
+        "marker": {"size": 5}, "hoverinfo": "text",
+        "text": [
+            f"{name}, {across} {place:g}: {number(value)}"
+            for place, value in zip(places, rows[column], strict=True)
+        ],
+    }  # fmt: skip
