@@ -1,0 +1,1 @@
+tunescope run quickstart
