@@ -64,6 +64,10 @@ class RunError(TunescopeError):
     exit_code = 6
 
 
+class FormatError(RunError):
+    """A file or run folder was written in a format that this version of tunescope does not read."""
+
+
 class MissingDependencyError(TunescopeError):
     """An optional library is not installed; the hint is the install command."""
 
@@ -74,6 +78,12 @@ class ExpectationError(TunescopeError):
     """A run finished, but an expectation of its study was not met."""
 
     exit_code = 8
+
+
+class DoctorError(TunescopeError):
+    """The doctor planted a truth that tunescope did not recover on this machine."""
+
+    exit_code = 9
 
 
 class Interrupted(TunescopeError):

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunescope.errors import RunError
+from tunescope.errors import FormatError, RunError
 
 FORMAT_VERSION = 1
+FORMAT_MARKS = ("environment.json", "compare.json", "findings.json")  # whose format_version is the run's
 
 
 @contextlib.contextmanager
@@ -72,7 +73,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that :func:`write_json` wrote.
 
     Raises:
-        RunError: The file is missing, not JSON, or of another format version.
+        FormatError: The file is of another format version.
+        RunError: The file is missing or not JSON.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -86,11 +88,36 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version != FORMAT_VERSION:
-        raise RunError(
+        kind = FormatError if isinstance(version, int) else RunError
+        raise kind(
             f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}.",
             hint="It was written by another version of tunescope; run the study again in a new folder.",
         )
     return document
+
+
+def require_format(folder: Path) -> None:
+    """Refuse a run folder whose files are of another ``format_version``.
+
+    Raises:
+        FormatError: It is; the message says which version of tunescope wrote it, and so reads it.
+    """
+    for name in FORMAT_MARKS:
+        try:
+            document = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # missing or damaged: said where the file is read
+        found = document.get("format_version") if isinstance(document, dict) else None
+        if not isinstance(found, int) or found == FORMAT_VERSION:
+            continue
+        writer = document.get("tunescope")
+        raise FormatError(
+            f"{folder} is a run of format_version {found} ({name}); this version of tunescope reads format_version "
+            f"{FORMAT_VERSION}.",
+            hint=f"Read it with the version that wrote it: pip install tunescope=={writer}"
+            if isinstance(writer, str)
+            else "Read it with the version of tunescope that wrote it, or run the study again in a new folder.",
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tunescope.errors import RunError
-from tunescope.files import read_json, sha256_of, write_json
+from tunescope.files import read_json, require_format, sha256_of, write_json
 from tunescope.fingerprints import changed_keys, sha256_of_json
 from tunescope.folders import disk_errors, remove
 from tunescope.progress import SILENT, Progress
@@ -91,6 +91,7 @@ class RunFolder:
             RunError: Another run holds it, it holds other things than a run, or it cannot be written.
         """
         self._refuse_other_folder()
+        require_format(self.path)
         is_new = not self.path.exists()
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ from config.studies import GOOD, LENSES, METHODS
 from tunescope.cli import app
 from tunescope.commands import checkpoints
 from tunescope.commands.checkpoints import label_map, text_columns
-from tunescope.config import LensConfig
 from tunescope.errors import ConfigError
 
 
@@ -145,9 +144,9 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
     fake = types.SimpleNamespace(
         CompareRequest=CompareRequest,
         compare_folders=compare_folders,
-        DEFAULT_LENSES=(LensConfig(lens="cka"), LensConfig(lens="ablation")),
+        BASE_HEADS=("probe", "tuned", "own", "none"),
     )
-    monkeypatch.setitem(sys.modules, "tunescope.compare", fake)
+    monkeypatch.setitem(sys.modules, "tunescope.checkpoints", fake)
     answer = invoke(
         "compare", "base", "one", "two", "--data", "rows.csv", "--text", "q", "--text", "s", "--label", "y",
         "--label-map", "LABEL_0=no", "--label-map", "LABEL_1=yes", "--lens", "{lens: cka, block: 8}",
@@ -161,7 +160,7 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
     assert request.label_map == {"LABEL_0": "no", "LABEL_1": "yes"}
     assert request.lenses[0].options["block"] == 8
     invoke("compare", "base", "one", "--data", "rows.csv", "--text", "t", "--label", "y")
-    assert [lens.lens for lens in asked[1].lenses] == ["cka", "ablation"]
+    assert asked[1].lenses is None
 
 
 def test_texts_and_label_maps():

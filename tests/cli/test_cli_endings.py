@@ -98,8 +98,8 @@ def test_ctrl_c_in_a_real_process_ends_with_130(tmp_path):
         "import tunescope\n"
         "fake = types.ModuleType('tunescope.study'); fake.run = run; fake.METHODS = {}; fake.LENSES = {}\n"
         "sys.modules['tunescope.study'] = tunescope.study = fake\n"
-        "from tunescope.commands import studies\n"
-        "studies.load = lambda *a: (types.SimpleNamespace(name='x'), None)\n"
+        "from tunescope.commands.recipes import Wanted\n"
+        "Wanted.load = lambda self: (types.SimpleNamespace(name='x'), None)\n"
         "sys.argv = ['tunescope', 'run', 'x']\n"
         "from tunescope.cli import main\nmain()\n"
     )

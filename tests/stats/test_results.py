@@ -10,6 +10,7 @@ import pytest
 
 from tunescope.errors import RunError
 from tunescope.stats import COLUMNS, Finding, Result, load_findings, result_table, save_findings
+from tunescope.stats.results import joined_tables
 
 RECORDS = [
     {
@@ -160,3 +161,13 @@ def test_findings_say_what_is_wrong(tmp_path):
     path.write_text('{"format_version": 1}')
     with pytest.raises(RunError, match=r"findings\.json does not hold findings \(it has no list"):
         load_findings(path)
+
+
+def test_a_column_that_one_table_leaves_empty_stays_a_column_of_numbers():
+    full = result_table([{"metric": "rank", "value": 1.0, "control": 0.5}])
+    empty = result_table([{"metric": "rank", "value": 2.0, "control": None, "note": None}])
+    joined = joined_tables([empty, full])
+    assert joined.schema["control"] == pl.Float64
+    assert joined["control"].to_list() == [None, 0.5]
+    assert joined.schema["note"] == pl.String
+    assert joined.schema["low"] == full.schema["low"]

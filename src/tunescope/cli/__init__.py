@@ -12,7 +12,8 @@ from tunescope.commands.guard import guarded
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 the study or an option is not valid; 3 the data; 4 a model; 5 a lens; "
-    "6 the run folder or the disk; 7 a library is missing; 8 an expectation is not met (run --strict, test); 70 a bug; "
+    "6 the run folder or the disk; 7 a library is missing; 8 an expectation is not met (run --strict, test); "
+    "9 the doctor found a miss; 70 a bug; "
     "130 stopped by Ctrl-C."
 )
 
@@ -23,11 +24,14 @@ COMMANDS = (
     ("audit", studies.audit, "Look for leaks, duplicates and imbalance in labelled rows."),
     ("run", studies.run, "Tune, evaluate, look inside, and write a report."),
     ("compare", models.compare, "Look inside a base model and tuned ones."),
+    ("inspect", models.inspect, "Say what one model is and does."),
     ("test", models.behaviour, "Test a model's behaviour with suites of pairs."),
     ("predict", models.predict, "Predict the labels of texts or of a file."),
     ("report", results.report, "Write the report of a run folder again."),
-    ("recipes", studies.recipes, "List the studies that come with tunescope."),
-    ("doctor", machine.doctor, "Say what is installed on this machine."),
+    ("export", results.export, "Write figures, tables, methods and model cards for a paper or a hub."),
+    ("serve", results.serve, "Show runs, reports and the bench in a browser."),
+    ("recipes", studies.recipes, "List the studies that come with tunescope, or show one."),
+    ("doctor", machine.doctor, "Prove on this machine that tunescope measures right."),
 )
 
 app = typer.Typer(

@@ -7,14 +7,22 @@ from typing import Annotated
 
 import typer
 
-from tunescope.cli.options import AsJson, Device, Labels, Model, Overrides, Quiet
+from tunescope.cli.options import AsJson, Device, Labels, Model, Overrides, Quiet, Texts
 
 
 def compare(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="The model before tuning: a folder or hub id.")],
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE", help="The model before tuning: a folder, hub id, or a run to hold runs against."
+        ),
+    ],
     tuned: Annotated[
         list[str],
-        typer.Argument(metavar="TUNED", help="One or more tuned models or peft adapter folders."),
+        typer.Argument(
+            metavar="TUNED",
+            help="Tuned models, peft adapters, folders of checkpoint-*, runs, or seeds as NAME=FOLDER,FOLDER.",
+        ),
     ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, glob, folder or hub id.")],
     text: Annotated[list[str], typer.Option(help="The text column; give it twice for a pair.")],
@@ -22,7 +30,9 @@ def compare(
     label_map: Labels = None,
     lens: Annotated[
         list[str] | None,
-        typer.Option(help="A lens by name, or with options: '{lens: cka, ...}'; all if not given."),
+        typer.Option(
+            help="A lens by name, or '{lens: cka, ...}', or all; weights, cka, logit_lens, ablation if not given."
+        ),
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Keep this many rows, chosen by their content.")] = None,
     max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
@@ -33,21 +43,65 @@ def compare(
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write; runs/compare if not given.")
     ] = None,
+    base_head: Annotated[
+        str | None,
+        typer.Option(metavar="HEAD", help="What gives the base its logits: probe, tuned, own or none."),
+    ] = None,
     device: Device = "auto",
+    texts: Texts = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Look inside a base model and tuned ones that were trained anywhere, on the same rows.
 
+    The same command again does only what is missing.
+
     Example: tunescope compare gpt2 my-model --data reviews.csv --text review --label stars
     """
     from tunescope.commands import checkpoints
+    from tunescope.report.texts import asked
 
     wish = checkpoints.ComparisonWish(
         base, tuned, data, text, label, label_map or [], lens or [], rows, max_length, template, seed,
-        output_dir, device, quiet or as_json, as_json,
+        output_dir, device, quiet or as_json, as_json, base_head,
     )  # fmt: skip
-    checkpoints.compare(wish)
+    with asked(texts):
+        checkpoints.compare(wish)
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or hub id.")],
+    data: Annotated[str | None, typer.Option(help="Rows to look at: a file, glob, folder or hub id.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="The text column; give it twice for a pair.")] = None,
+    label: Annotated[str, typer.Option(help="The label column; language models need none.")] = "label",
+    label_map: Labels = None,
+    lens: Annotated[
+        list[str] | None, typer.Option(help="A lens by name, or with options: '{lens: spread, ...}'.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Keep this many rows, chosen by their content.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="How fields become a text, as '{first} {second}'.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the draw of rows and every random control.")] = 0,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Where to write; runs/inspect if not given.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what one model is, what its weights are like, and with --data what it does with rows.
+
+    Example: tunescope inspect my-model --data reviews.csv --text review --label stars
+    """
+    from tunescope.commands import inspect as command
+
+    wish = command.InspectionWish(
+        model, data, text or [], label, label_map or [], lens or [], rows, max_length, template, seed, output_dir,
+        device, quiet or as_json, as_json,
+    )  # fmt: skip
+    command.inspect(wish)
 
 
 def behaviour(
@@ -67,6 +121,7 @@ def behaviour(
     options: Overrides = None,
     output_dir: Annotated[Path | None, typer.Option(help="Where to write; runs/test if not given.")] = None,
     device: Device = "auto",
+    texts: Texts = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,12 +130,14 @@ def behaviour(
     Example: tunescope test my-model --base gpt2 --data tweets.csv --label emotion --suite gender,race,typos
     """
     from tunescope.commands import test as command
+    from tunescope.report.texts import asked
 
     wish = command.TestWish(
         model, suite, base, data, text, label, label_map or [], expect, rows, options or [], output_dir, device,
         quiet or as_json, as_json,
     )  # fmt: skip
-    command.test(wish)
+    with asked(texts):
+        command.test(wish)
 
 
 def predict(

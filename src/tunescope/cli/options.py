@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,3 +33,26 @@ Labels = Annotated[
     typer.Option(metavar="MODEL=DATA", help="A label of the model and its label in the data."),
 ]
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a recipe.")]
+Texts = Annotated[
+    str | None,
+    typer.Option(
+        "--texts",
+        metavar="WHICH",
+        help="Texts in the report: all, examples (chosen rows) or none (row ids only); examples if not given.",
+    ),
+]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="A smaller form of the study, such as small.")
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="A folder with train.parquet and so on, in place of the data."
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="NAME=DIR", help="A folder in place of a model: an arm's or hub name, =, DIR."
+    ),
+]

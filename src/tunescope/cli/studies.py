@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from tunescope.cli.options import AsJson, Device, Overrides, Quiet, Study
+from tunescope.cli.options import (
+    AsJson,
+    DataFolder,
+    Device,
+    Models,
+    Overrides,
+    Profile,
+    Quiet,
+    Study,
+    Texts,
+)
 
 
 def init(
@@ -41,14 +51,22 @@ def init(
         studies.write_study(data, text or [], label, output, model)
 
 
-def validate(study: Study, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def validate(
+    study: Study,
+    overrides: Overrides = None,
+    profile: Profile = None,
+    data: DataFolder = None,
+    model: Models = None,
+    quiet: Quiet = False,
+) -> None:
     """Check a study, its data and its models, and estimate memory, time and precision; train nothing.
 
     Example: tunescope validate study.yaml
     """
     from tunescope.commands import studies
+    from tunescope.commands.recipes import Places, Wanted
 
-    studies.validate_study(study, overrides or [], quiet)
+    studies.validate_study(Wanted(study, overrides or [], profile, Places(data, model or [])), quiet)
 
 
 def audit(
@@ -93,6 +111,9 @@ def audit(
 def run(
     study: Study,
     overrides: Overrides = None,
+    profile: Profile = None,
+    data: DataFolder = None,
+    model: Models = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if not given.")] = None,
     device: Device = "auto",
     workers: Annotated[
@@ -110,6 +131,7 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Drop half-finished trainings that belong to another study.")
     ] = False,
+    texts: Texts = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -118,19 +140,30 @@ def run(
     Example: tunescope run study.yaml --set training.num_train_epochs=1
     """
     from tunescope.commands import studies
+    from tunescope.commands.recipes import Places, Wanted
+    from tunescope.report.texts import asked
 
+    wanted = Wanted(study, overrides or [], profile, Places(data, model or []))
     request = studies.RunRequest(
-        study, overrides or [], output_dir, device, quiet or as_json, as_json, workers, strict, keep_store,
-        restart,
-    )  # fmt: skip
-    studies.run_study(request)
+        wanted, output_dir, device, quiet or as_json, as_json, workers, strict, keep_store, restart
+    )
+    with asked(texts):
+        studies.run_study(request)
 
 
-def recipes(as_json: AsJson = False) -> None:
-    """List the studies that come with tunescope.
+def recipes(
+    action: Annotated[
+        str | None,
+        typer.Argument(metavar="[show|download]", help="Show a recipe, or fetch its data and models."),
+    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where download writes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the studies that come with tunescope, show one, or fetch what it needs.
 
-    Example: tunescope recipes
+    Example: tunescope recipes show emotion-gpt2
     """
-    from tunescope.commands import studies
+    from tunescope.commands import recipes as command
 
-    studies.list_recipes(as_json)
+    command.recipe_command(action, name, to, as_json)

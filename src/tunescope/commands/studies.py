@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunescope.config import StudyConfig, find_study, load_study, recipes, study_schema
-from tunescope.config.text import read_document
+from tunescope.commands.recipes import Wanted, unmet_lines, verdict_lines
+from tunescope.config import study_schema
 from tunescope.errors import ConfigError, RunError
 from tunescope.progress import Progress
 
@@ -20,8 +20,7 @@ from tunescope.progress import Progress
 class RunRequest:
     """What ``tunescope run`` was asked for."""
 
-    study: str
-    overrides: Sequence[str]
+    wanted: Wanted
     output_dir: Path | None
     device: str
     quiet: bool
@@ -65,20 +64,11 @@ def print_schema() -> None:
     print(json.dumps(study_schema(METHODS, LENSES), indent=2))
 
 
-def load(study: str, overrides: Sequence[str]) -> tuple[StudyConfig, Path]:
-    """Return the study that a file or recipe says, with overrides, and its file."""
-    from tunescope.study import LENSES, METHODS, REFUSED_METHODS
-
-    source = find_study(study)
-    loaded = load_study(source, overrides, methods=METHODS, lenses=LENSES, refused=REFUSED_METHODS)
-    return loaded, source
-
-
-def validate_study(study: str, overrides: Sequence[str], quiet: bool) -> None:
+def validate_study(wanted: Wanted, quiet: bool) -> None:
     """Check study, data and models, and print what a run would need."""
     from tunescope.study import validate
 
-    config, _ = load(study, overrides)
+    config, _ = wanted.load()
     print(validate(config, Progress(quiet)))
 
 
@@ -87,7 +77,7 @@ def run_study(request: RunRequest) -> None:
     from tunescope import study as stages
 
     start = time.monotonic()
-    config, source = load(request.study, request.overrides)
+    config, source = request.wanted.load()
     folder = request.output_dir or Path("runs") / config.name
     progress = Progress(request.quiet)
     stages.run(
@@ -103,6 +93,8 @@ def run_study(request: RunRequest) -> None:
     elif not request.quiet:
         if found:
             print("Expectations: " + ", ".join(f"{count} {name}" for name, count in found["summary"].items()))
+        for line in [*verdict_lines(folder), *unmet_lines(found)]:
+            print(line)
         print(f"Report: {report}")
     if request.strict:
         _require(found)
@@ -136,18 +128,3 @@ def render_report(run: Path) -> None:
     if not run.is_dir():
         raise RunError(f"There is no run folder {run}.", hint="Give the folder that `tunescope run` wrote.")
     print(f"Report: {write_report(run)}")
-
-
-def list_recipes(as_json: bool) -> None:
-    """Print the shipped studies, a line each."""
-    found = {}
-    for name, file in recipes().items():
-        study = read_document(file).value
-        found[name] = str(study.get("question") or study.get("name") or "")
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    width = max((len(name) for name in found), default=0)
-    for name, question in found.items():
-        print(f"{name:<{width}}  {' '.join(question.split())}")
-    print("Run one with `tunescope run NAME`." if found else "No recipes are installed.")

@@ -60,7 +60,11 @@ def split_rows(
     made: dict[str, Any] | None = None
     if (fractions or held_out) and pool.any():
         part = frame.filter(pl.Series(pool))
-        keys = np.asarray(group_keys(part["_hash"], part["_group"] if data.group_by else None))
+        keys = np.asarray(
+            part["row_id"].to_list()
+            if data.repeats_cross_splits
+            else group_keys(part["_hash"], part["_group"] if data.group_by else None)
+        )
         labels = part["label"].to_numpy()
         parted = np.full(len(keys), "train", dtype=object)
         if held_out:
@@ -115,6 +119,8 @@ def _how(data: DataConfig) -> str:
         data.group_by, f" and equal {data.group_by!r}"
     )
     how = "stratified by label; " if data.stratify else "not stratified; "
+    if data.repeats_cross_splits:
+        return f"{how}row by row, so that repeated texts stand on both sides, as published; by hash of seed and row"
     return f"{how}equal texts{together} stay together; by hash of seed and text"
 
 

@@ -26,7 +26,7 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",
     "val": "validation", "dev": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(#[\w.-]+)?")  # after '#': one of its splits
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_source(source: str | Sequence[str], options: ReadOptions) -> dict[str |
         keys = list(dict.fromkeys(key for part in parts for key in part))
         return {key: stack([part[key] for part in parts if key in part]) for key in keys}
     if options.format == "hub" or (options.format is None and _is_hub_id(source)):
-        return _checked(hub.load_hub(source, options.name, options.revision), options)
+        return _checked(_of_hub(source, options), options)
     filesystem, inner = filesystem_of(source)
     with readable(source):
         is_folder = filesystem.isdir(inner)
@@ -106,6 +106,20 @@ def read_source(source: str | Sequence[str], options: ReadOptions) -> dict[str |
             hint="Give a folder that has one folder of .txt files per class.",
         )
     return {None: stack([_read_file(file, options) for file in expand(source)])}
+
+
+def _of_hub(source: str, options: ReadOptions) -> dict[str | None, Table]:
+    """Load a hub data set, or of ``id#split`` that split alone."""
+    name, _, split = source.partition("#")
+    tables = hub.load_hub(name, options.name, options.revision)
+    if not split:
+        return tables
+    if split not in tables:
+        raise DataError(
+            f"The hub data set {name!r} has no split {split!r}; it has {listed([str(key) for key in tables])}.",
+            hint=f"Name one of them: {name}#SPLIT.",
+        )
+    return {split: tables[split]}
 
 
 def _checked(tables: dict[str | None, Table], options: ReadOptions) -> dict[str | None, Table]:

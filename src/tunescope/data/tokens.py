@@ -37,6 +37,9 @@ class Tokens:
         windows: All windows of every row, the first included, where they slide; else None.
         window_types: Segment ids of all windows of every row, or None.
         covered: Tokens per row that some window holds, int64 [N], where they slide; else None.
+        parts: Per row the part of the input that each token belongs to, a number of ``part_names``; None where
+            texts have no parts.
+        part_names: What the parts are called, such as article and summary.
     """
 
     row_ids: list[str]
@@ -49,6 +52,8 @@ class Tokens:
     windows: list[list[np.ndarray]] | None = None
     window_types: list[list[np.ndarray]] | None = None
     covered: np.ndarray | None = None
+    parts: list[np.ndarray] | None = None
+    part_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -111,6 +116,8 @@ class Tokens:
             _taken(self.windows, index),
             _taken(self.window_types, index),
             None if self.covered is None else self.covered[index],
+            _taken(self.parts, index),
+            self.part_names,
         )
 
 

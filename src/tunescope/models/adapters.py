@@ -59,7 +59,7 @@ def merged_adapter(source: Source, base: str | None) -> Opened:
         # peft 0.21 asks transformers 5.23 for an attribute by its old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         adapted = model.base_model if of_trunk else model
-        peft_model = adapters.from_pretrained(adapted, source.path, is_trainable=False)
+        peft_model = _put_on(adapters, adapted, source, base_source)
         # peft 0.21's own merging of IA3 fails where a whole module (a pooler) was saved beside the scales.
         by_hand = settings.get("peft_type") == "IA3"
         merged = (
@@ -113,6 +113,24 @@ def base_of(source: Source, settings: dict[str, Any], base: str | None) -> Sourc
         raise ModelError(f"{source.path}/{ADAPTER} names no base model.", hint="Give it as BASE.")
     check_source(found)
     return found
+
+
+def _put_on(adapters: Any, model: Any, source: Source, base: Source) -> Any:
+    """Load an adapter's tensors onto its base.
+
+    Raises:
+        ModelError: They are of another shape than the base's.
+    """
+    try:
+        return adapters.from_pretrained(model, source.path, is_trainable=False)
+    except RuntimeError as error:
+        mismatch = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), None)
+        if mismatch is None:
+            raise
+        raise ModelError(
+            f"{source.path} does not fit {base.path}: {mismatch}.",
+            hint="Give as BASE the model that the adapter was trained on, with the vocabulary that it had then.",
+        ) from error
 
 
 def _merge(model: PreTrainedModel) -> PreTrainedModel:

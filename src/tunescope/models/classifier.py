@@ -39,6 +39,8 @@ class Classifier(nn.Module):
         record: What is known about the checkpoint (where from, revision, what was assumed).
         seed: The seed of the fresh head; adapters start from a stream derived from it.
         adapter_config: peft's configuration of the adapter that lives in place, or None.
+        fresh_projections: Whether the projections under the adapter were drawn anew (study 002's slip), so that the
+            adapter alone does not make the tuned model of the base.
         frozen_blocks: Leading blocks (and the embeddings, if it is above 0) that run without dropout even while
             the rest is trained, because nothing in them is.
     """
@@ -63,6 +65,7 @@ class Classifier(nn.Module):
         self.record: dict[str, Any] = {}
         self.seed = 0
         self.adapter_config: Any = None
+        self.fresh_projections = False
         self.frozen_blocks = 0
 
     def _make_head(self) -> nn.Module:
@@ -183,6 +186,8 @@ class Classifier(nn.Module):
         if attention_mask is None:
             raise ModelError("A batch needs an attention_mask, or the lengths of its rows without padding.")
         inputs = right_padded(input_ids, attention_mask, token_type_ids)
+        if self.pooling == "last_padded":  # study 001 pads with id 0, and padding is what it reads
+            inputs = (inputs[0] * inputs[1], *inputs[1:])
         return pool(self._hidden(*inputs), inputs[1], self.pooling)
 
     def hidden(

@@ -12,10 +12,19 @@ from typing import Any
 
 from tunescope.errors import ModelError
 from tunescope.models.encoder_decoder import BART, T5
-from tunescope.models.family import ATTENTION_PARTS, POOLINGS, AttentionPart, Family, LanguageKind, Pooling
+from tunescope.models.family import (
+    ATTENTION_PARTS,
+    POOLINGS,
+    PUBLISHED_POOLING,
+    AttentionPart,
+    Family,
+    LanguageKind,
+    Pooling,
+)  # fmt: skip
 
 __all__ = [
-    "ATTENTION_PARTS", "FAMILIES", "POOLINGS", "AttentionPart", "Family", "LanguageKind", "Pooling", "family_of",
+    "ATTENTION_PARTS", "FAMILIES", "POOLINGS", "PUBLISHED_POOLING", "AttentionPart", "Family", "LanguageKind",
+    "Pooling", "family_of",
 ]  # fmt: skip
 
 GPT2 = Family(

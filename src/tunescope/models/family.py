@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Pooling = Literal["last", "mean", "first", "first_raw"]
+Pooling = Literal["last", "mean", "first", "first_raw", "last_padded"]
 AttentionPart = Literal["query", "key", "value"]
 LanguageKind = Literal["causal", "masked"]
 ATTENTION_PARTS: tuple[AttentionPart, ...] = ("query", "key", "value")
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "first", "first_raw")
+PUBLISHED_POOLING: Pooling = "last_padded"  # study 001's slip: it reads padding, so it depends on batch mates
 
 
 @dataclass(frozen=True)

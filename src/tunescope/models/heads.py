@@ -20,7 +20,8 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -
     Args:
         hidden: Final hidden states, [B, T, D].
         attention_mask: 1 for real tokens, 0 for padding, [B, T]; real tokens come first.
-        pooling: ``last`` real token, ``first`` (also ``first_raw``), or ``mean`` over real tokens.
+        pooling: ``last`` real token, ``first`` (also ``first_raw``), or ``mean`` over real tokens; ``last_padded`` is
+            the last position of the batch, padding or not: study 001's slip, which depends on batch mates.
 
     Returns:
         Pooled vectors, [B, D].
@@ -30,6 +31,8 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -
     if pooling == "mean":
         mask = attention_mask.to(hidden.dtype).unsqueeze(-1)  # [B, T, 1]
         return (hidden * mask).sum(1) / mask.sum(1)
+    if pooling == "last_padded":
+        return hidden[:, -1]
     last = attention_mask.sum(1) - 1  # [B]
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 

@@ -112,6 +112,7 @@ def load_language_model(
     max_length: int | None = None,
     device: str | torch.device = "cpu",
     revision: str | None = None,
+    tokenizer_of: str | None = None,
 ) -> LanguageModel:
     """Load a language model with its own head: a model folder, hub id, or a peft adapter of one (merged).
 
@@ -122,6 +123,7 @@ def load_language_model(
         max_length: Longest input in tokens; None means the model's limit, at most 512.
         device: Where to put the parameters.
         revision: Hub revision.
+        tokenizer_of: Folder or hub id whose tokenizer is taken where ``path`` is a folder without one.
 
     Raises:
         ModelError: No such model, an unknown family, an encoder-decoder, or a checkpoint without a trained head: one of
@@ -135,7 +137,7 @@ def load_language_model(
     config, family, _ = read_config(weights)
     _refuse(path, weights, config, family, settings)
     own_tokenizer = source.folder is not None and (source.folder / "tokenizer.json").is_file()
-    tokenizer = read_tokenizer(source if own_tokenizer else weights, config)
+    tokenizer = read_tokenizer(source if own_tokenizer else weights, config, tokenizer_of)
     model = _read_model(weights, config, family)
     if settings:
         model = _merged(model, source)

@@ -44,6 +44,7 @@ def load_trunk(
     seed: int = 0,
     device: str | torch.device = "cpu",
     revision: str | None = None,
+    tokenizer_of: str | None = None,
 ) -> Classifier:
     """Load pretrained weights and put a freshly initialised head on them.
 
@@ -59,6 +60,7 @@ def load_trunk(
         seed: Seeds the head.
         device: Where to put the parameters.
         revision: Hub revision.
+        tokenizer_of: Folder or hub id whose tokenizer is taken where ``path`` is a folder without one.
 
     Raises:
         ModelError: The model cannot be had, is of no known family, has no such position, or a sigmoid head is to
@@ -72,7 +74,7 @@ def load_trunk(
             hint="Give the base model here; adapters are opened as TUNED checkpoints.",
         )
     config, family, saved_pooling = read_config(source)
-    tokenizer = read_tokenizer(source, config)
+    tokenizer = read_tokenizer(source, config, tokenizer_of)
     require_end_token(tokenizer, config, family)
     config = _classification_config(config, labels, tokenizer.pad_token_id, family)
     _set_head_kind(config, labels, head)
@@ -92,6 +94,7 @@ def load_trunk(
         model, tokenizer, family, pooling or saved_pooling or family.own_pooling, labels, limit
     )
     classifier.record = {"path": path, "revision": _revision(model, source), "new_tensors": sorted(missing)}
+    classifier.record["assumed"] = _tokenizer_assumed(source, tokenizer_of)
     std = float(getattr(config, "initializer_range", 0.02))
     fresh = model.get_submodule(family.head)
     # What stands before the last layer (BERT's pooler, RoBERTa's and BART's dense layer) is drawn anew where it lacks.
@@ -112,6 +115,7 @@ def load(
     base: str | None = None,
     device: str | torch.device = "cpu",
     revision: str | None = None,
+    tokenizer_of: str | None = None,
 ) -> Classifier:
     """Load a classifier with its trained head: a model folder, hub id, ``checkpoint-*`` or peft adapter.
 
@@ -123,21 +127,24 @@ def load(
         base: Base model of an adapter, where the path inside the adapter is not to be used.
         device: Where to put the parameters.
         revision: Hub revision.
+        tokenizer_of: Folder or hub id whose tokenizer is taken where ``path`` is a folder without one.
 
     Raises:
-        ModelError: No such model, unknown family, no trained head, or labels that cannot be aligned by name.
+        ModelError: No such model, unknown family, no trained head, one that does not tell classes apart, or labels that
+            cannot be aligned by name.
         MissingDependencyError: ``path`` is an adapter and peft is not installed.
     """
     source = Source(path, revision)
     check_source(source)
-    record: dict[str, Any] = {"path": path}
+    record: dict[str, Any] = {"path": path, "label_map": dict(label_map) if label_map else None}
     if source.is_adapter:
         model, tokenizer, family, saved_pooling = merged_adapter(source, base)
         record["adapter_of"] = base or model.config._name_or_path
         config = model.config
     else:
         config, family, saved_pooling = read_config(source)
-        tokenizer = read_tokenizer(source, config)
+        _refuse_other_tasks(path, config)
+        tokenizer = read_tokenizer(source, config, tokenizer_of)
         require_end_token(tokenizer, config, family)
         config = copy.deepcopy(config)
         config.pad_token_id = tokenizer.pad_token_id
@@ -160,7 +167,7 @@ def load(
             classifier.head = ReorderedHead(classifier.head, order)
         classifier.labels = labels
     record["revision"] = _revision(model, source)
-    record["assumed"] = _assumed(about, chosen, limit)
+    record["assumed"] = [*_assumed(about, chosen, limit), *_tokenizer_assumed(source, tokenizer_of)]
     classifier.record = record
     return classifier.to(device).eval()
 
@@ -174,6 +181,23 @@ def _assumed(about: Mapping[str, Any], pooling: str, limit: int) -> list[str]:
     if "template" not in about:
         assumed.append("template: texts go in as they stand")
     return assumed
+
+
+def _tokenizer_assumed(source: Source, other: str | None) -> list[str]:
+    """Say so where the tokenizer is another model's; an adapter's folder needs none of its own."""
+    borrowed = other is not None and not source.has_tokenizer and not source.is_adapter
+    return [f"tokenizer: that of {other}, for the folder holds none"] if borrowed else []
+
+
+def _refuse_other_tasks(path: str, config: PretrainedConfig) -> None:
+    """Refuse heads whose outputs are no logits of classes of which one is right."""
+    one_output = len(config.id2label or {}) == 1
+    problem = getattr(config, "problem_type", None) or ("regression" if one_output else None)
+    if problem in ("regression", "multi_label_classification"):
+        raise ModelError(
+            f"{path} was trained for {problem.replace('_', '-')}, not to tell classes apart of which one is right.",
+            hint="Give a classifier with one label a text; as BASE its trunk alone is read, whatever its head.",
+        )
 
 
 def _classification_config(

@@ -27,6 +27,7 @@ from tunescope.models.packed import (
     packing_problem,
     pool_packed,
     pooled_places,
+    reader_of,
 )  # fmt: skip
 from tunescope.models.windows import mean_by_row
 
@@ -147,7 +148,7 @@ def _short_block(classifier: Classifier, hidden: torch.Tensor, layout: Layout) -
         return _short_rotary(classifier, hidden, layout, index)[: len(places)]
     if classifier.family.norm_order == "pre":
         parts: dict[str, Any] = dict(block.named_children())
-        reader: Any = "last" if classifier.pooling == "last" else "first"
+        reader: Any = reader_of(classifier.pooling)
         attended, _ = parts["attn"](parts["ln_1"](hidden), packed=replace(layout, reader=reader))
         middle = attended[0] + hidden[0, index]
         return (middle + parts["mlp"](parts["ln_2"](middle)))[: len(places)]
@@ -171,7 +172,7 @@ def _short_rotary(
         trunk.get_submodule(path.format(layer=last))
         for path in (family.attention, family.attention_projection, family.norms[0])
     )
-    reader: Any = "last" if classifier.pooling == "last" else "first"
+    reader: Any = reader_of(classifier.pooling)
     arguments = block_arguments(classifier, hidden, replace(layout, reader=reader, filled=True))
     handle = projection.register_forward_pre_hook(lambda _m, given: (given[0][:, : len(index)], *given[1:]))
     try:

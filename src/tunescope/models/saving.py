@@ -51,7 +51,7 @@ def write_folder(classifier: Classifier, folder: Path, record: dict[str, Any] | 
         **(record or {}),
     }
     write_atomic(folder / RECORD, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    if classifier.adapter_config is not None:
+    if classifier.adapter_config is not None and not classifier.fresh_projections:
         write_adapter(classifier, folder / ADAPTER_FOLDER)
 
 

@@ -17,9 +17,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
 from tunescope.errors import ModelError
-from tunescope.models.families import POOLINGS, Family, Pooling, family_of
+from tunescope.models.families import POOLINGS, PUBLISHED_POOLING, Family, Pooling, family_of
 
 ADAPTER = "adapter_config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Source:
     def is_adapter(self) -> bool:
         """Whether the folder holds a peft adapter."""
         return self.folder is not None and (self.folder / ADAPTER).is_file()
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the folder holds a tokenizer; a hub id is taken to have one."""
+        return self.folder is None or any((self.folder / name).is_file() for name in TOKENIZER_FILES)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of a local folder; empty where there is no folder or no such file.
@@ -181,19 +189,33 @@ def read_config(source: Source) -> tuple[PretrainedConfig, Family, Pooling | Non
             )
         family = family_of(config.model_type)
     pooling = source.read_json("tunescope.json").get("pooling")
-    if pooling is not None and pooling not in POOLINGS:
+    if pooling is not None and pooling not in (*POOLINGS, PUBLISHED_POOLING):
         raise ModelError(
             f"{source.path}/tunescope.json: unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}."
         )
     return config, family, pooling
 
 
-def read_tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+def read_tokenizer(
+    source: Source, config: PretrainedConfig, other: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer; a missing pad token becomes the end-of-text token, and padding is on the right.
+
+    Args:
+        source: The model's folder or hub id.
+        config: Its configuration.
+        other: Folder or hub id whose tokenizer is taken where the model's folder holds none.
 
     Raises:
         ModelError: There is no tokenizer, or its vocabulary is larger than the model's.
     """
+    if not source.has_tokenizer:
+        if other is None or not Source(other).has_tokenizer:
+            raise ModelError(
+                f"{source.path} holds a model and no tokenizer, so what its token ids mean is not known.",
+                hint=f"Save the tokenizer of its training beside it: tokenizer.save_pretrained({source.path!r})",
+            )
+        source = Source(other)
     with hub_errors(source):
         tokenizer = AutoTokenizer.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -83,6 +83,22 @@ def _type_of(values: list[Any]) -> pl.DataType | None:
     if not kinds:
         return pl.String()
     return pl.Float64() if kinds == {int, float} else None
+
+
+def joined_tables(tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return result tables under one another; a column that one of them leaves empty takes the others' type.
+
+    An empty column is of text (:func:`result_table`), and beside numbers it would turn them into text.
+    """
+    bare = [
+        table.with_columns(
+            pl.col(name).cast(pl.Null) for name in table.columns if table[name].null_count() == len(table)
+        )
+        for table in tables
+    ]
+    joined = pl.concat(bare, how="diagonal_relaxed")
+    empty = [name for name, kind in joined.schema.items() if kind == pl.Null]
+    return joined.with_columns(pl.col(name).cast(COLUMNS.get(name) or pl.String()) for name in empty)
 
 
 @dataclass(frozen=True)

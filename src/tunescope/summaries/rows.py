@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # transformers' label of a token that no loss is taken of
 Kind = Literal["decoder", "encoder_decoder"]
+PARTS = ("article", "prompt", "summary")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class SummaryTokens:
         article_kept: Tokens of each article that are kept, [N].
         options: How they were made.
         summary_tokens: Tokens of each summary before anything was cut, [N]; None where rows are for generation.
+        before_article: How many tokens stand in front of every article.
     """
 
     kind: Kind
@@ -74,6 +76,7 @@ class SummaryTokens:
     article_kept: np.ndarray
     options: SummaryOptions = field(default_factory=SummaryOptions)
     summary_tokens: np.ndarray | None = None
+    before_article: int = 0
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -94,8 +97,19 @@ class SummaryTokens:
         return SummaryTokens(
             self.kind, [self.row_ids[i] for i in index], [self.input_ids[i] for i in index],
             [self.target_ids[i] for i in index], self.article_tokens[index], self.article_kept[index], self.options,
-            None if whole is None else whole[index],
+            None if whole is None else whole[index], self.before_article,
         )  # fmt: skip
+
+    def parts(self) -> list[np.ndarray]:
+        """Return which of :data:`PARTS` each token of ``input_ids`` belongs to; what frames an article is prompt."""
+        found = []
+        for ids, target, kept in zip(self.input_ids, self.target_ids, self.article_kept, strict=True):
+            own = np.full(len(ids), PARTS.index("prompt"), dtype=np.int8)
+            own[self.before_article : self.before_article + int(kept)] = PARTS.index("article")
+            if self.kind == "decoder" and len(target):
+                own[len(ids) - len(target) :] = PARTS.index("summary")
+            found.append(own)
+        return found
 
     @property
     def article_cut(self) -> np.ndarray:
@@ -173,7 +187,7 @@ def encode_summaries(
     return SummaryTokens(
         kind, list(row_ids), inputs, targets or [np.zeros(0, dtype=np.int32) for _ in row_ids],
         np.array(whole, dtype=np.int64), np.array(kept, dtype=np.int64), chosen,
-        np.array([len(one) for one in targets], dtype=np.int64) if summaries is not None else None,
+        np.array([len(one) for one in targets], dtype=np.int64) if summaries is not None else None, len(parts.first),
     )  # fmt: skip
 
 
@@ -224,7 +238,7 @@ def _cut_at_the_end(
     return SummaryTokens(
         kind, row_ids, inputs, left, np.array([len(text) for text in articles], dtype=np.int64),
         np.array(kept, dtype=np.int64), options,
-        np.array([len(one) for one in targets], dtype=np.int64) if targets else None,
+        np.array([len(one) for one in targets], dtype=np.int64) if targets else None, len(parts.first),
     )  # fmt: skip
 
 
