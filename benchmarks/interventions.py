@@ -131,7 +131,8 @@ def limit(layers: int = LAYERS) -> float:
 
     Of the changed block only the MLP (8 of 12) is needed; of the last block keys and values (2 of 12), and for the
     changed last block nothing but the pooled token. The sweep goes below that in the last block: with one query a
-    row it needs neither keys nor values (``stored._attend_without_keys``).
+    row it needs neither keys nor values (``stored._attend_without_keys``). Of the changed block's MLP it needs only
+    the second product (``tunescope.capture.fused_heads``), once the matrices are made.
     """
     needed = sum(
         (8 / 12 + (layers - 2 - layer) + 2 / 12) if layer < layers - 1 else 0 for layer in range(layers)

@@ -145,7 +145,7 @@ def after_mlp(classifier: Classifier, layer: int, middle: torch.Tensor, mlp: tor
 
 
 @contextlib.contextmanager
-def _instead(module: nn.Module, function: Any) -> Iterator[None]:
+def instead(module: nn.Module, function: Any) -> Iterator[None]:
     """Let a module do something else while the block is open; its hooks still run."""
     module.forward = function
     try:
@@ -170,7 +170,7 @@ def run_mlp(
     module = locate(classifier, Site("attn_pattern", layer)).module
     inside = family.middle.startswith(family.attention + ".")  # its output is resid_mid, not attn_out
     given = after_attention(classifier, layer, before, attention) if inside else attention
-    with _instead(module, lambda *_a, **_k: (given, None)):
+    with instead(module, lambda *_a, **_k: (given, None)):
         return _block(classifier, stored, layer, before)
 
 

@@ -87,10 +87,11 @@ def _most_changed(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
         return []
     most = changes.sort(pl.col("value").abs(), descending=True).row(0, named=True)
     tuned, base = _beside(shown, most, "tuned", "none"), _beside(shown, most, "base", "none")
-    control = f"base under its {subject.base_head} head"
+    control = f"base under its {subject.base_head} head; no other seed"
     sentence = (
-        f"Tuning changed the role of {_name(most)} most: its ablation effect on the margin went from "
-        f"{_number(base)} in the base to {_number(tuned)} in the tuned model (difference {_number(most)})."
+        f"Tuning changed the role of {_name(most)} most in this one training: its ablation effect on the margin went "
+        f"from {_number(base)} in the base to {_number(tuned)} in the tuned model (difference {_number(most)}). "
+        "Two seeds of one recipe differ in such effects too, so this alone is not what tuning always does."
     )
     return [
         _finding(most, sentence, "margin_change_difference", control, _unlikely(most, split), split, subject)

@@ -220,6 +220,19 @@ class Replacer:
             return -change.norm(dim=-1, keepdim=True) * random
         return change
 
+    def head_change(self, variant: Variant, current: torch.Tensor) -> torch.Tensor:
+        """Return by how much the one head of a variant changes before the output projection, [B, T, D/H].
+
+        Args:
+            variant: Changes one head at every token.
+            current: The heads' values now, [B, T, H, D/H].
+        """
+        units = variant.parts[0].units
+        assert units is not None
+        places = torch.arange(current.shape[1], device=current.device)
+        new = self._new(variant.edit, stored_site(variant.parts[0]), current, places)
+        return new[:, :, units[0]] - current[:, :, units[0]]
+
     def delta(
         self, variant: Variant, part: Part, current: torch.Tensor, places: torch.Tensor
     ) -> torch.Tensor:

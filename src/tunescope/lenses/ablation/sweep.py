@@ -7,22 +7,21 @@ blocks after it. Nothing is padded, so that the results of a row do not depend o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from tunescope.capture.stored import (
-    StoredPass,
-    store,
-)
+from tunescope.capture.fused_heads import FusedHeads, can_fuse
+from tunescope.capture.stored import StoredPass, store
 from tunescope.data.batches import Batch, collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import Variant, neurons_of
 from tunescope.lenses.ablation.replacement import Donors, Replacer, Statistics
-from tunescope.lenses.ablation.sweep_stack import Answered, Stack, together
+from tunescope.lenses.ablation.sweep_stack import Answered, Stack, is_one_head, together
 from tunescope.lenses.ablation.sweep_store import SweepStore
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
@@ -72,7 +71,7 @@ class Sweep:
         Raises:
             LensError: An activation or a logit is not finite; the layer and the row are named.
         """
-        drawn = self._random()
+        drawn, fused = self._random(), self._fused(tokens)
         for pack in self._packs(tokens):
             todo = []
             for batch in pack:
@@ -82,21 +81,26 @@ class Sweep:
                 else:
                     task.advance(len(batch.row_ids))
                     yield batch.index, *done
-            fresh = self._logits(tokens, todo, drawn, task) if todo else []
+            fresh = self._logits(tokens, todo, (drawn, fused), task) if todo else []
             for batch, (clean, changed) in zip(todo, fresh, strict=True):
                 if kept is not None:
                     kept.put(batch.index, clean, changed)
                 yield batch.index, clean, changed
 
     def _logits(
-        self, tokens: Tokens, batches: Sequence[Batch], drawn: torch.Tensor, task: Task
+        self,
+        tokens: Tokens,
+        batches: Sequence[Batch],
+        made_once: tuple[torch.Tensor, FusedHeads | None],
+        task: Task,
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return clean logits and those of every variant, batch by batch, of batches that run together."""
-        neurons, rows = reads_neurons(self.variants), sum(len(batch.row_ids) for batch in batches)
+        drawn, fused = made_once
+        rows = sum(len(batch.row_ids) for batch in batches)
         with torch.inference_mode(), fast_activations(self.model.model):
             passes, clean, made = [], [], []
             for batch in batches:
-                stored = store(self.model, batch.to(self.model.device).inputs(), neurons)
+                stored = self._store(batch, fused)
                 answered = None if self.answers is None else self.answers(batch.index, stored)
                 clean.append(stored.logits if answered is None else answered.clean)
                 require_finite_pass(stored, clean[-1], batch.row_ids)
@@ -104,12 +108,20 @@ class Sweep:
                 made.append((self.replacer(tokens, batch, stored), answered))
             outs = [one.new_empty(len(self.variants), *one.shape) for one in clean]
             size = max(1, self.tokens_at_once // max(1, sum(_tokens_of(one) for one in passes)))
-            for members in self._starts().values():
+            for members, alone in self._members():
                 for first in range(0, len(members), size):
                     chunk = members[first : first + size]
                     chosen = [self.variants[index] for index in chunk]
                     stacks = [
-                        Stack(self.model, one, replacer, chosen, drawn[chunk], answered)
+                        Stack(
+                            self.model,
+                            one,
+                            replacer,
+                            chosen,
+                            drawn[chunk],
+                            answered,
+                            fused if alone else None,
+                        )
                         for one, (replacer, answered) in zip(passes, made, strict=True)
                     ]
                     for out, logits in zip(outs, together(self.model, stacks), strict=True):
@@ -118,6 +130,29 @@ class Sweep:
             for batch, out in zip(batches, outs, strict=True):
                 _require_finite_logits(out, self.variants, batch.row_ids)
             return [(one.cpu(), out.cpu()) for one, out in zip(clean, outs, strict=True)]
+
+    def _store(self, batch: Batch, fused: FusedHeads | None) -> StoredPass:
+        """Run a batch once; where heads are fused, what each MLP's first product gave is kept too."""
+        with contextlib.nullcontext(None) if fused is None else fused.keeping() as inner:
+            stored = store(self.model, batch.to(self.model.device).inputs(), reads_neurons(self.variants))
+        if inner is not None:
+            stored.values["mlp_inner"] = inner
+        return stored
+
+    def _fused(self, tokens: Tokens) -> FusedHeads | None:
+        """Return the fused heads where they save more than making them costs: a product of D tokens a block."""
+        heads = sum(is_one_head(one) for one in self.variants)
+        saved = heads * sum(len(ids) for ids in tokens.input_ids)
+        worth = saved > 2 * self.model.n_layers * self.model.width
+        return FusedHeads(self.model) if worth and can_fuse(self.model) else None
+
+    def _members(self) -> Iterator[tuple[list[int], bool]]:
+        """Yield the variants of one start that ride together, single heads apart from all else: whether they are."""
+        for members in self._starts().values():
+            for alone in (True, False):
+                found = [index for index in members if is_one_head(self.variants[index]) == alone]
+                if found:
+                    yield found, alone
 
     def _starts(self) -> dict[int, list[int]]:
         """Return the variants by the block that they start in."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from tunescope.capture.fused_heads import FusedHeads
 from tunescope.capture.line import run_line, run_line_last, run_line_mlp
 from tunescope.capture.sites import Site, locate
 from tunescope.capture.stored import (
@@ -46,6 +47,7 @@ class Stack:
     chosen: Sequence[Variant]
     random: torch.Tensor
     answered: Answered | None = None
+    fused: FusedHeads | None = None
 
     def logits(self) -> torch.Tensor:
         """Return the logits (or answers) of every variant, [V, B, C]."""
@@ -80,6 +82,12 @@ class Stack:
         self._look()
         before = self._clean(Site("resid_pre", self.start)).repeat(len(self.chosen), 1, 1)
         return before, self._sublayer(("attn_out", "head_out"), self.start, range(len(self.chosen)))
+
+    def head_changes(self) -> torch.Tensor:
+        """Return by how much each copy's head changes before the output projection, [V, B * T, D/H]."""
+        clean = self.stored.at(Site("head_z", self.start))
+        made = [self.replacer.head_change(one, clean).flatten(0, 1) for one in self.chosen]
+        return torch.stack(made)
 
     def _look(self) -> None:
         """Choose the tokens to compute behind the block of the start: in the last one only what pooling reads."""
@@ -230,6 +238,32 @@ class Stack:
         return out.flatten(0, 1)
 
 
+def is_one_head(variant: Variant) -> bool:
+    """Return whether a change is that of one head at every token, without a control: what can be fused."""
+    part = variant.parts[0]
+    return (
+        len(variant.parts) == 1 and variant.control == "none" and part.site.name == "head_out" and
+        part.units is not None and len(part.units) == 1 and part.positions is None and part.direction is None
+    )  # fmt: skip
+
+
+def _behind_fused(stacks: Sequence[Stack], fused: FusedHeads) -> list[torch.Tensor]:
+    """Return the stream behind the block in which one head a copy has changed, [V * B, T, D] of every stack."""
+    start = stacks[0].start
+    middle, inner = (
+        torch.cat([one.stored.values[name][start].flatten(0, 1) for one in stacks])
+        for name in ("resid_mid", "mlp_inner")
+    )
+    changes = torch.cat([one.head_changes() for one in stacks], 1)
+    heads = [one.parts[0].units[0] for one in stacks[0].chosen]  # type: ignore[index]
+    after = fused.behind(start, middle, inner, heads, changes)
+    parts = after.split([one.stored.rows * one.stored.length for one in stacks], 1)
+    return [
+        part.unflatten(1, (one.stored.rows, one.stored.length)).flatten(0, 1)
+        for part, one in zip(parts, stacks, strict=True)
+    ]
+
+
 def together(model: Classifier, stacks: Sequence[Stack]) -> list[torch.Tensor]:
     """Return the logits of the same changes in rows of several lengths, [V, B, C] each.
 
@@ -238,9 +272,14 @@ def together(model: Classifier, stacks: Sequence[Stack]) -> list[torch.Tensor]:
     """
     start, last = stacks[0].start, model.n_layers - 1
     whole = stacks[0].answered is not None or pooled_place(model, 1) is None
+    fused = stacks[0].fused if start < last else None
+    if len(stacks) == 1 and fused is not None:
+        return [stacks[0].ended(_behind_fused(stacks, fused)[0], start + 1)]
     if len(stacks) == 1 or stacks[0].later():
         return [stack.logits() for stack in stacks]
-    if stacks[0].attention_alone():
+    if fused is not None:
+        states = _behind_fused(stacks, fused)
+    elif stacks[0].attention_alone():
         before, attention = zip(*(stack.before_mlp() for stack in stacks), strict=True)
         states = run_line_mlp(model, start, before, attention)
     else:
