@@ -2,10 +2,11 @@
 
     python scripts/planted_gaps.py [FOLDER] [--gender 0.5 0.75 0.95] [--seeds 0] [--arm full]
 
-The recipe ``quickstart`` is run once a strength with its arm ``full``; what is measured is the behaviour suite of the
+The recipe ``quickstart`` is run once a strength with its arm ``full`` (the strengths share the unlabelled text, and so
+one language model);  what is measured is the behaviour suite of the
 corpus's ambiguous pairs, in both directions, with intervals clustered by sentence, template and person. It prints a
 table, and ends with 1 where a gap does not grow with the planted one, or an interval does not hold it.
-About two minutes a strength and seed on one core.
+A free core needs two minutes for a seed's language model and one for each strength.
 """
 
 from __future__ import annotations
@@ -60,15 +61,27 @@ class Gap:
         return self.low <= self.planted <= self.high
 
 
-def tuned_gap(folder: Path, gender: float, seed: int, arm: str = "full") -> Gap:
-    """Run quickstart at one strength, and measure the gap of one tuned arm."""
+def tuned_gap(folder: Path, gender: float, seed: int, arm: str, language_model: Path | None) -> Gap:
+    """Run quickstart at one strength, and measure the gap of one tuned arm.
+
+    Args:
+        folder: The run folder.
+        gender: The planted strength.
+        seed: Of the corpus and the training.
+        arm: The arm that is tuned.
+        language_model: What an earlier run trained on the corpus's text; None: this run trains it.
+    """
     overrides = [f"data.path=planted:quickstart?gender={gender}", f"data.seed={seed}", f"seeds=[{seed}]",
                  "lenses=[planted]", "audit=false"]  # fmt: skip
     study = load_study(find_study("quickstart"), overrides, methods=METHODS, lenses=LENSES)
-    study = study.model_copy(update={"arms": [one for one in study.arms if one.name == arm]})
+    known = {} if language_model is None else {"model": str(language_model), "scratch": None}
+    arms = [one.model_copy(update=known) for one in study.arms if one.name == arm]
+    study = study.model_copy(update={"arms": arms})
     run(study, folder)
     model = load(str(folder / "arms" / arm / f"seed-{seed}" / "model"))
-    wish = Wish([pairs(folder / PAIRS)], model.labels.names, Rules(Settings(seed=seed)), About(arm, None, "pairs"))
+    wish = Wish(
+        [pairs(folder / PAIRS)], model.labels.names, Rules(Settings(seed=seed)), About(arm, None, "pairs")
+    )
     table = measure(wish, predictor(model)).table
     whole = table.filter((pl.col("part") == "all") & pl.col("control").is_null())
     gap = whole.filter((pl.col("metric") == "probability_change") & (pl.col("class") == FAVOURED))
@@ -114,17 +127,25 @@ def misses(gaps: list[Gap]) -> list[str]:
 def main() -> int:
     """Run, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, help="where the runs go; a temporary folder by default")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="where the runs go; a temporary folder by default"
+    )
     parser.add_argument("--gender", nargs="+", type=float, default=[0.5, 0.75, 0.95])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--arm", default="full")
+    parser.add_argument(
+        "--language-model", type=Path, help="a model that quickstart trained on the same text"
+    )
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="planted-gaps-"))
     print("gender  seed  planted  measured  95 % interval     covered  verdict of the margin  pairs")
     gaps = []
     for seed in asked.seeds:
+        known = asked.language_model
         for gender in asked.gender:
-            one = tuned_gap(folder / f"gender-{gender}-seed-{seed}", gender, seed, asked.arm)
+            own = folder / f"gender-{gender}-seed-{seed}"
+            one = tuned_gap(own, gender, seed, asked.arm, known)
+            known = known or next(own.glob("scratch/*/model"))
             gaps.append(one)
             interval = f"[{one.low:+.3f}, {one.high:+.3f}]"
             print(

@@ -196,10 +196,14 @@ def test_the_study_of_the_docs_is_valid(shared):
 
 def test_the_wordnet_suite_tells_the_install_command_where_nltk_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk", None)
+    monkeypatch.delenv("WNSEARCHDIR", raising=False)
+    monkeypatch.setattr("tunescope.rewriting.wordnet.DEBIAN", Path("/nowhere"))
     rows = pl.DataFrame({"row_id": ["1"], "text": ["i feel glad"], "label": ["joy"]})
     with pytest.raises(MissingDependencyError, match=r"nltk is not installed") as caught:
         load_suite(SuiteConfig(suite="wordnet"), Material(rows, ["i feel glad"]))
-    assert caught.value.hint == "pip install nltk, then python -m nltk.downloader wordnet"
+    assert caught.value.hint.startswith(
+        "pip install nltk, then python -m nltk.downloader wordnet; or apt install"
+    )
 
 
 def test_the_wordnet_suite_replaces_frequent_words_of_train_by_their_synonyms(monkeypatch):
@@ -219,3 +223,28 @@ def test_the_wordnet_suite_replaces_frequent_words_of_train_by_their_synonyms(mo
     suite = load_suite(SuiteConfig(suite="wordnet"), Material(rows, ["so glad today"], controls=False))
     assert seen == ["so glad today"]
     assert suite.pairs.select("original", "rewritten").rows() == [("i feel glad", "i feel happy")]
+
+
+def test_drawn_rows_are_the_same_however_the_rows_lie_and_all_touched_rows_are_counted(monkeypatch):
+    texts = [f"she is w{n} and he is glad today" if n % 3 else f"nothing w{n}" for n in range(300)]
+    rows = pl.DataFrame(
+        {"row_id": [f"r{n}" for n in range(300)], "text": texts, "label": ["joy", "fear"] * 150}
+    )
+    rows = rows.sort(pl.col("row_id").hash(3))
+    whole = load_suite(SuiteConfig(suite="gender"), Material(rows, texts, most=20, controls=False))
+    sizes, concat = [], pl.concat
+
+    def counted(*parts, **more):
+        made = concat(*parts, **more)
+        sizes.append(made.height)
+        return made
+
+    monkeypatch.setattr("tunescope.rewriting.rows.CHUNK", 25)
+    monkeypatch.setattr("tunescope.rewriting.rows.pl.concat", counted)
+    pieces = load_suite(SuiteConfig(suite="gender"), Material(rows, texts, most=20, controls=False))
+    assert pieces.pairs.equals(whole.pairs)
+    assert pieces.pairs.height == 20
+    assert pieces.counts == whole.counts
+    assert pieces.counts["touched"] == 200
+    assert max(sizes) <= 20 + 25  # never more pairs than those wanted and one chunk's
+    assert pieces.notes == ("20 of 200 touched rows, drawn by row id",)

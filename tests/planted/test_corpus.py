@@ -263,8 +263,11 @@ def test_every_named_corpus_can_be_written(tmp_path):
 def test_a_named_corpus_takes_the_strength_of_its_gender_gap(tmp_path):
     weak = write_planted("tiny?gender=0.5", tmp_path / "weak", 1)
     strong = write_planted("tiny?gender=0.95", tmp_path / "strong", 1)
-    assert weak.gender_gap == 0 and strong.gender_gap == pytest.approx(0.9 * 0.88)
-    texts = [pl.read_parquet(tmp_path / name / "train.parquet")["text"].to_list() for name in ("weak", "strong")]
+    assert weak.gender_gap == 0
+    assert strong.gender_gap == pytest.approx(0.9 * 0.88)
+    texts = [
+        pl.read_parquet(tmp_path / name / "train.parquet")["text"].to_list() for name in ("weak", "strong")
+    ]
     assert texts[0] == texts[1]  # the strength moves labels alone
     for asked in ("gender=0.4", "gender=much", "race=0.9", "gender"):
         with pytest.raises(ConfigError, match=rf"gender=P with P from 0\.5 .* got '{asked}'"):

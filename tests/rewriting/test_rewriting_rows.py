@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -201,9 +202,14 @@ def test_frequent_words_are_looked_up_as_their_commonest_part_of_speech():
 
 def test_without_nltk_the_install_command_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk", None)
+    monkeypatch.delenv("WNSEARCHDIR", raising=False)
+    monkeypatch.setattr("tunescope.rewriting.wordnet.DEBIAN", Path("/nowhere"))
     with pytest.raises(MissingDependencyError, match=r"nltk is not installed") as caught:
         wordnet_lexicon([("glad", "adjective")])
-    assert caught.value.hint == "pip install nltk, then python -m nltk.downloader wordnet"
+    assert caught.value.hint == (
+        "pip install nltk, then python -m nltk.downloader wordnet; or apt install wordnet-base; "
+        "or let WNSEARCHDIR name WordNet's folder"
+    )
     with pytest.raises(MissingDependencyError, match=r"nltk is not installed"):
         nltk_tagger()
 

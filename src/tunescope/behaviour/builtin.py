@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def builtin_suite(name: str, material: Material, progress: Progress = SILENT) ->
 
         return lexicon_suite(name, frequent_synonyms(material.train_texts), ABOUT_WORDNET, material, progress)
     perturbation, about = PERTURBED[name]
-    return perturbed_suite(name, perturbation, about, material)
+    return perturbed_suite(name, perturbation, about, material, progress)
 
 
 def lexicon_suite(
@@ -115,17 +116,20 @@ def _by_class(lexicon: Lexicon, material: Material, progress: Progress) -> tuple
     """Rewrite all rows, those of each class with the terms of that class where the lexicon has any for it."""
     from tunescope.rewriting import Rewritten, rewrite_rows
 
+    keep = partial(_drawn, material=material)
     named = {label for entry in lexicon.entries.values() for label in entry.labels}
     labels = sorted(set(material.rows["label"].drop_nulls().unique()) & named)
     if not labels:
         every = (
             ("its terms belong to classes that these rows do not have; all are looked for",) if named else ()
         )
-        return rewrite_rows(material.rows, lexicon, progress=progress, seed=material.seed), every
+        return rewrite_rows(material.rows, lexicon, seed=material.seed, progress=progress, keep=keep), every
     parts = []
     for label in labels:
         own = material.rows.filter(pl.col("label") == label)
-        parts.append(rewrite_rows(own, lexicon.only(label=label), progress=progress, seed=material.seed))
+        parts.append(
+            rewrite_rows(own, lexicon.only(label=label), seed=material.seed, progress=progress, keep=keep)
+        )
     rest = material.rows.height - sum(part.counts["rows"] for part in parts)
     counts = {"rows": material.rows.height, "touched": sum(part.counts["touched"] for part in parts)}
     counts["untouched"] = sum(part.counts["untouched"] for part in parts) + rest
@@ -139,11 +143,21 @@ def _by_class(lexicon: Lexicon, material: Material, progress: Progress) -> tuple
     return Rewritten(pairs, left, {**counts, "unresolved": unresolved}), (note,)
 
 
-def perturbed_suite(name: str, perturbation: str, about: str, material: Material, **more: Any) -> Suite:
+def perturbed_suite(
+    name: str,
+    perturbation: str,
+    about: str,
+    material: Material,
+    progress: Progress = SILENT,
+    **more: Any,
+) -> Suite:
     """Return the suite that a perturbation makes of the rows: every row that it changes."""
     from tunescope.rewriting import perturb
 
-    found = perturb(material.rows, perturbation, seed=derive_seed(material.seed, f"behaviour {name}"))
+    found = perturb(
+        material.rows, perturbation, seed=derive_seed(material.seed, f"behaviour {name}"), progress=progress,
+        keep=partial(_drawn, material=material),
+    )  # fmt: skip
     return _suite(name, about, found, material, (), more)
 
 
@@ -156,16 +170,16 @@ def _suite(
     more: Mapping[str, Any],
 ) -> Suite:
     """Return the suite of rewritten rows: pairs with their labels and groups, controls, and counts."""
-    touched = found.pairs
-    pairs = _drawn(touched, material)
+    pairs = _drawn(found.pairs, material)
+    touched = int(found.counts["touched"])
     text = pairs["original"] if material.groups is None else _grouped(pairs, material.groups)
     table = pair_table(pairs.with_columns(text.alias("text")))
-    counts = {"rows": found.counts["rows"], "touched": touched.height, "untouched": found.counts["untouched"]}
+    counts = {"rows": found.counts["rows"], "touched": touched, "untouched": found.counts["untouched"]}
     counts |= {
         f"left out: {reason}": count for reason, count in (found.counts.get("unresolved") or {}).items()
     }
-    drawn = f"{pairs.height:,} of {touched.height:,} touched rows, drawn by row id"
-    notes = [*more.get("notes", ()), *([] if pairs.height == touched.height else [drawn])]
+    drawn = f"{pairs.height:,} of {touched:,} touched rows, drawn by row id"
+    notes = [*more.get("notes", ()), *([] if pairs.height == touched else [drawn])]
     settings = {"kind": "invariance", **more, "notes": tuple(notes)}
     return Suite(
         name, about=about, pairs=table, controls=_controls(name, pairs, material), counts=counts,

@@ -98,7 +98,9 @@ def _formed(form: SuiteForm, path: Path, material: Material | None, progress: Pr
         about = form.about or f"rows rewritten by the lexicon {form.lexicon}"
         return lexicon_suite(name, _beside(form.lexicon, path), about, rows, progress, **more)
     assert form.perturb is not None
-    return perturbed_suite(name, form.perturb, form.about or f"rows perturbed: {form.perturb}", rows, **more)
+    return perturbed_suite(
+        name, form.perturb, form.about or f"rows perturbed: {form.perturb}", rows, progress, **more
+    )
 
 
 def _beside(name: str, file: Path) -> str:

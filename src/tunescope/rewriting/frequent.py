@@ -20,6 +20,11 @@ _MORE_STOP_WORDS = word_set(
 )
 
 
+def stop_words(also: Collection[str] = ()) -> frozenset[str]:
+    """Return the function words that frequent words leave out, and ``also``."""
+    return english.FUNCTION | english.NUMBERS - {"one"} | _MORE_STOP_WORDS | frozenset(also)
+
+
 def frequent_words(
     train: pl.DataFrame,
     label: object = None,
@@ -61,7 +66,7 @@ def frequent_words(
         raise DataError(
             f"No train row is of class {label!r}; the classes are: {known}.", hint="Name one of these."
         )
-    stop = english.FUNCTION | english.NUMBERS - {"one"} | _MORE_STOP_WORDS | frozenset(also_stop)
+    stop = stop_words(also_stop)
     counts: Counter[str] = Counter()
     for text in rows["text"]:
         counts.update(word for word in split_words(text).lower if word not in stop and not word.isdigit())

@@ -16,7 +16,7 @@ from tunescope.rewriting.changes import Rewrite, Rewritten, Unresolved
 from tunescope.rewriting.engine import Edit, assemble, draw, rewrite
 from tunescope.rewriting.english import word_set
 from tunescope.rewriting.lexicon import Lexicon, load_lexicon
-from tunescope.rewriting.rows import apply_rows
+from tunescope.rewriting.rows import Keep, apply_rows
 from tunescope.rewriting.words import Words, in_case_of, split_words
 
 WORDS_PER_TYPO = 10
@@ -25,7 +25,14 @@ _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _ENDS = ".!?…"
 
 
-def perturb(frame: pl.DataFrame, name: str, *, seed: int = 0, progress: Progress = SILENT) -> Rewritten:
+def perturb(
+    frame: pl.DataFrame,
+    name: str,
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    keep: Keep | None = None,
+) -> Rewritten:
     """Perturb the texts of a table.
 
     ``typos``: a key's neighbour, two letters exchanged, or a letter lost, in one word of four letters or more for
@@ -39,6 +46,7 @@ def perturb(frame: pl.DataFrame, name: str, *, seed: int = 0, progress: Progress
         name: One of :data:`PERTURBATIONS`.
         seed: Another seed gives other typos, cases and names.
         progress: Where the work reports to.
+        keep: Thins the pairs out after every 20,000 rows, so that memory does not grow; counts are of all rows.
 
     Raises:
         ConfigError: There is no such perturbation.
@@ -48,7 +56,7 @@ def perturb(frame: pl.DataFrame, name: str, *, seed: int = 0, progress: Progress
         raise ConfigError(
             f"There is no perturbation {name!r}.", hint=f"Choose from: {', '.join(PERTURBATIONS)}."
         )
-    return apply_rows(frame, name, partial(PERTURBATIONS[name], seed=seed), progress)
+    return apply_rows(frame, name, partial(PERTURBATIONS[name], seed=seed), progress, keep=keep)
 
 
 def typos(text: str, row_id: str, *, seed: int) -> Rewrite | None:

@@ -29,6 +29,7 @@ from tunescope.rewriting.lexicon import Lexicon
 CHUNK = 20_000
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 Rewriter = Callable[[str, str], Rewrite | Unresolved | None]
+Keep = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 @dataclass
@@ -52,7 +53,12 @@ class Counts:
 
 
 def rewrite_rows(
-    frame: pl.DataFrame, lexicon: Lexicon, *, progress: Progress = SILENT, seed: int = 0
+    frame: pl.DataFrame,
+    lexicon: Lexicon,
+    *,
+    progress: Progress = SILENT,
+    seed: int = 0,
+    keep: Keep | None = None,
 ) -> Rewritten:
     """Rewrite the texts of a table.
 
@@ -61,6 +67,7 @@ def rewrite_rows(
         lexicon: What is swapped with what.
         progress: Where the work reports to.
         seed: For lexicons with sets; the draw depends on the row id and the seed, not on the order.
+        keep: Thins the pairs out after every 20,000 rows, so that memory does not grow; counts are of all rows.
 
     Returns:
         Pairs, what was left out, and counts. Order and sharding of the rows change nothing.
@@ -74,6 +81,7 @@ def rewrite_rows(
         lambda text, row_id: rewrite(text, lexicon, row_id=row_id, seed=seed),
         progress,
         choices=frozenset(term for term, entry in lexicon.entries.items() if entry.choice),
+        keep=keep,
     )
 
 
@@ -84,6 +92,7 @@ def apply_rows(
     progress: Progress = SILENT,
     *,
     choices: frozenset[str] = frozenset(),
+    keep: Keep | None = None,
 ) -> Rewritten:
     """Apply any rewriter to a table, as :func:`rewrite_rows` does.
 
@@ -92,12 +101,13 @@ def apply_rows(
     """
     check_rows(frame)
     counts = Counts()
-    pairs, unresolved = [], []
+    pairs: list[pl.DataFrame] = []
+    unresolved = []
     with progress.task(f"rewriting ({name})", frame.height, "rows") as task:
         for offset in range(0, frame.height, CHUNK):
             chunk = frame.slice(offset, CHUNK)
             made, left = rewrite_chunk(chunk, name, rewriter, counts, choices)
-            pairs.append(made)
+            pairs = [*pairs, made] if keep is None else [keep(pl.concat([*pairs, made]))]
             unresolved.append(left)
             task.advance(chunk.height)
     empty = rewrite_chunk(frame.clear(), name, rewriter, Counts(), choices)
@@ -214,11 +224,11 @@ def rewrite_file(
 
     counts = Counts()
     choices = frozenset(term for term, entry in lexicon.entries.items() if entry.choice)
-    lazy, total = _scan(Path(source), text)
+    lazy, total = scan_texts(Path(source), text)
     with atomic_path(Path(output)) as temporary, progress.task("rewriting", total, "rows") as task:
         writer = None
         try:
-            for chunk in _chunks(lazy):
+            for chunk in text_chunks(lazy):
                 made, _ = rewrite_chunk(
                     chunk, lexicon.name,
                     lambda words, row_id: rewrite(words, lexicon, row_id=row_id, seed=seed), counts, choices,
@@ -235,7 +245,12 @@ def rewrite_file(
     return counts.as_dict()
 
 
-def _scan(source: Path, text: str) -> tuple[pl.LazyFrame, int]:
+def scan_texts(source: Path, text: str) -> tuple[pl.LazyFrame, int]:
+    """Return a file as a lazy table with the columns `row_id` and `text`, and its number of rows.
+
+    Raises:
+        DataError: The file cannot be read, is of another kind, or has no such column.
+    """
     if not source.is_file():
         raise DataError(f"There is no file {source}.", hint="Check the path.")
     readers: dict[str, Callable[[], pl.LazyFrame]] = {
@@ -267,7 +282,8 @@ def _scan(source: Path, text: str) -> tuple[pl.LazyFrame, int]:
         raise DataError(f"{source} cannot be read: {error}.", hint="Check the file.") from error
 
 
-def _chunks(lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def text_chunks(lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield a table in pieces of at most 20,000 rows, in order, without reading it whole."""
     for batch in lazy.collect_batches(chunk_size=CHUNK, maintain_order=True):
         for offset in range(0, batch.height, CHUNK):
             yield batch.slice(offset, CHUNK)

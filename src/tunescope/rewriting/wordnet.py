@@ -1,17 +1,23 @@
-"""WordNet synonyms and a tagger, where nltk and its data are installed; never needed by the shipped lexicons."""
+"""WordNet synonyms and a tagger, where they are installed; never needed by the shipped lexicons."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tunescope.errors import ConfigError, MissingDependencyError
+from tunescope.rewriting import english
 from tunescope.rewriting.lexicon import ONE_WAY, Entry, Lexicon
+from tunescope.rewriting.wordnet_files import WordNetFolder
 
 _WORD = re.compile(r"[a-z]{4,}")
 _POS = {"noun": "n", "verb": "v", "adjective": "a", "adverb": "r"}
+SEARCH_FOLDER = "WNSEARCHDIR"  # WordNet's own variable for the folder of its database
+DEBIAN = Path("/usr/share/wordnet")
 _SOURCE = "WordNet (Fellbaum 1998), first synonym of the most frequent sense"
 
 
@@ -33,23 +39,23 @@ def wordnet_lexicon(
 
     A word's sense is the one with the most counted uses (SemCor counts in WordNet); it serves only where it makes
     up ``smallest_share`` of the word's uses. The synonym is the other single word of that sense with the most
-    counted uses; words without one are left out.
+    counted uses; words without one that was counted are left out.
 
     Args:
         words: Words, each with ``noun``, ``verb``, ``adjective`` or ``adverb``.
         smallest_share: From 0 to 1: how much of a word's uses the sense must make up.
-        reader: An object like ``nltk.corpus.wordnet``; None: that one.
+        reader: An object like ``nltk.corpus.wordnet``; None: what :func:`wordnet` finds.
 
     Raises:
-        MissingDependencyError: nltk or its WordNet data is not installed.
+        MissingDependencyError: There is neither WordNet's folder nor nltk with its data.
         ConfigError: A part of speech is unknown, or no word has a synonym.
     """
-    wordnet = reader if reader is not None else _wordnet()
+    source = reader if reader is not None else wordnet()
     entries: dict[str, Entry] = {}
     for word, kind in words:
         if kind not in _POS:
             raise ConfigError(f"{kind!r} is not a part of speech.", hint=f"Choose from: {', '.join(_POS)}.")
-        synonym = _synonym(wordnet, word.lower(), _POS[kind], smallest_share)
+        synonym = _synonym(source, word.lower(), _POS[kind], smallest_share)
         if synonym is not None and word.lower() not in entries:
             entries[word.lower()] = Entry(
                 word.lower(),
@@ -71,32 +77,51 @@ def wordnet_lexicon(
 def frequent_synonyms(texts: Iterable[str], *, most: int = 300, reader: Any = None) -> Lexicon:
     """Return WordNet synonyms of the words that stand most often in some texts, each as its commonest part of speech.
 
+    Function words, and words that are more often a form of another word (``thought`` of think), are passed over.
+
     Args:
         texts: Texts to count words in; those of train, never of the split that is rewritten.
         most: How many words are looked up, the most frequent first; shorter ones than four letters are passed over.
-        reader: An object like ``nltk.corpus.wordnet``; None: that one.
+        reader: An object like ``nltk.corpus.wordnet``; None: what :func:`wordnet` finds.
 
     Raises:
-        MissingDependencyError: nltk or its WordNet data is not installed.
+        MissingDependencyError: There is neither WordNet's folder nor nltk with its data.
         ConfigError: No word has a synonym.
     """
-    wordnet = reader if reader is not None else _wordnet()
+    source = reader if reader is not None else wordnet()
     counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
     ranked = sorted(counts, key=lambda word: (-counts[word], word))[:most]
-    kinds = []
-    for word in ranked:
-        uses = {
-            kind: sum(_count(sense, word) for sense in wordnet.synsets(word, pos=pos))
-            for kind, pos in _POS.items()
-        }
-        best = max(uses, key=lambda kind: uses[kind])
-        if uses[best]:
-            kinds.append((word, best))
-    return wordnet_lexicon(kinds, reader=wordnet)
+    kinds = [(word, kind) for word in ranked if (kind := _kind(source, word)) is not None]
+    return wordnet_lexicon(kinds, reader=source)
 
 
-def _synonym(wordnet: Any, word: str, pos: str, smallest_share: float) -> str | None:
-    senses = [(sense, _count(sense, word)) for sense in wordnet.synsets(word, pos=pos)]
+def _kind(source: Any, word: str) -> str | None:
+    """Return the part of speech in which a word is used most; None where it is mostly a form of another word.
+
+    ``thought`` is more often a form of think than a noun, and ``might`` is no noun where English has an auxiliary.
+    """
+    if word in english.FUNCTION:
+        return None
+    own: dict[str, int] = {}
+    other = 0
+    for kind, pos in _POS.items():
+        senses = source.synsets(word, pos=pos)
+        own[kind] = sum(_count(sense, word) for sense in senses)
+        without = [sense for sense in senses if not any(one.name().lower() == word for one in sense.lemmas())]
+        other += sum(_count_of_stem(sense, word) for sense in without)
+    best = max(own, key=lambda kind: own[kind])
+    return best if own[best] > other else None
+
+
+def _count_of_stem(sense: Any, word: str) -> int:
+    """Return the uses of the word of this sense that another one is a form of: one with its first letter, if any."""
+    counts = {lemma.name().lower(): lemma.count() for lemma in sense.lemmas()}
+    alike = [count for name, count in counts.items() if name[0] == word[0]]
+    return int(max(alike or counts.values()))
+
+
+def _synonym(source: Any, word: str, pos: str, smallest_share: float) -> str | None:
+    senses = [(sense, _count(sense, word)) for sense in source.synsets(word, pos=pos)]
     total = sum(count for _, count in senses)
     if not senses or not total:
         return None
@@ -105,7 +130,7 @@ def _synonym(wordnet: Any, word: str, pos: str, smallest_share: float) -> str | 
         return None
     others = [
         (lemma.count(), lemma.name()) for lemma in sense.lemmas()
-        if lemma.name().lower() != word and lemma.name().isalpha() and lemma.name().islower()
+        if lemma.name().lower() != word and lemma.name().isalpha() and lemma.name().islower() and lemma.count()
     ]  # fmt: skip
     return max(others, key=lambda pair: (pair[0], pair[1]))[1] if others else None
 
@@ -114,9 +139,22 @@ def _count(sense: Any, word: str) -> int:
     return sum(lemma.count() for lemma in sense.lemmas() if lemma.name().lower() == word)
 
 
-def _wordnet() -> Any:
-    nltk = _nltk("wordnet")
-    _find(nltk, "corpora/wordnet", "wordnet")
+def wordnet() -> Any:
+    """Return a reader of WordNet: the folder that ``WNSEARCHDIR`` names, else nltk's data, else Debian's folder.
+
+    Raises:
+        MissingDependencyError: There is none of them.
+        DataError: The folder lacks a file of the database.
+    """
+    if given := os.environ.get(SEARCH_FOLDER):
+        return WordNetFolder(given)
+    try:
+        _find(_nltk("wordnet"), "corpora/wordnet", "wordnet")
+    except MissingDependencyError as error:
+        if DEBIAN.is_dir():
+            return WordNetFolder(DEBIAN)
+        hint = f"{error.hint}; or apt install wordnet-base; or let {SEARCH_FOLDER} name WordNet's folder"
+        raise MissingDependencyError(error.message, hint=hint) from error
     from nltk.corpus import wordnet
 
     return wordnet
