@@ -100,6 +100,6 @@ def test_sections_named_in_the_table_exist():
 
     lenses = {section.lens for section in SECTIONS}
     for artefact, folder, lens, _, _ in table():
-        assert folder in ("watched", "compared"), artefact
+        assert folder in ("watched", "compared", "summarised"), artefact
         assert not lens or lens in lenses, artefact
     assert re.search(r"steps-map-", (Path(__file__).parents[2] / "src/tunescope/report/steps.py").read_text())

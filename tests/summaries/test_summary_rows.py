@@ -195,6 +195,12 @@ def test_bad_rows_and_budgets_are_refused(decoder):
         DataError, match=r"1 of 8 summaries are longer than max_summary \(16 tokens.*row r3 with"
     ):
         encode_summaries(ARTICLES, long, IDS, tokenizer, "decoder", OPTIONS)
+    published = SummaryOptions(
+        max_tokens=60, max_summary=16, cut="end"
+    )  # as published nothing is refused: it is cut
+    assert (
+        max(map(len, encode_summaries(ARTICLES, long, IDS, tokenizer, "decoder", published).input_ids)) == 60
+    )
     with pytest.raises(ConfigError, match="leaves no room for an article"):
         encoded(tokenizer, max_tokens=12)
     with pytest.raises(DataError, match="came 8 and 3 for 8 rows"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import polars as pl
 import pytest
 from planted_summaries import PROMPT, documents, write_model
@@ -12,8 +15,10 @@ from tunescope.config import dump_study, load_study
 from tunescope.config.text import parse_value
 from tunescope.errors import ConfigError, DataError
 from tunescope.files import read_json
+from tunescope.report.page import write_report
 from tunescope.runs import RunFolder
 
+DOC = Path(__file__).parents[2] / "docs" / "study-004-artefacts.md"
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -29,6 +34,7 @@ def raw(tmp_path_factory):
     articles = [f"{HOSTILE} {article}" for article in articles]
     pl.DataFrame({"article": articles, "highlights": summaries}).write_parquet(folder / "rows.parquet")
     published = {
+        "max_summary": 4,  # fewer than the references have: what is cut is not refused
         "cut": "end",
         "loss_on": "all",
         "end_token": False,
@@ -122,6 +128,27 @@ def test_the_page_shows_it_and_hostile_articles_stay_text(run):
         assert said in page
     assert HOSTILE not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_page_is_written_again_from_stored_results_alone(run, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    before = (run / "report.html").read_text(encoding="utf-8")
+    named = [
+        line.split("|") for line in DOC.read_text(encoding="utf-8").splitlines() if "| summarised |" in line
+    ]
+    assert len(named) >= 7
+    for cells in named:  # the files that the table of study 004's artefacts names
+        file = cells[5].strip().replace("ARM", "lora").replace("seed-N", "seed-0")
+        assert file == "results/claims.parquet" or (run / file).is_file(), cells[1]
+    monkeypatch.setattr("tunescope.models.summariser.open_language_model", None)  # no model is opened
+    (run / "report.html").unlink()
+    write_report(run)
+    again = (run / "report.html").read_text(encoding="utf-8")
+    assert section_of(again) == section_of(before)
+
+
+def section_of(page):
+    return page[page.index('<section id="summaries">') :].split("</section>")[0]
 
 
 def test_it_is_done_once_and_a_generation_setting_does_not_train_again(raw, run):

@@ -10,6 +10,9 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from tunescope.config.strict import Count, Number, Positive, Strict
 
 Measured = Literal["validation", "test"]
+MeteorVariant = Literal["exact", "stem", "synonym"]
+
+SHARED = ("meteor", "baselines")  # one for all arms, or they could not be compared
 
 SUMMARY_METHODS = ("zero_shot", "full", "last_k", "lora")
 OTHER_METHODS = {
@@ -88,6 +91,12 @@ class SummariseConfig(Strict):
         True, description="true or false: whether lead-3, random-3 and the oracle stand beside the arms"
     )
 
+    meteor: MeteorVariant = Field(
+        "stem",
+        description="exact (equal words), stem (and equal stems) or synonym (and synonyms by WordNet's data, which "
+        "must be installed): what METEOR matches",
+    )
+
     @field_validator("splits")
     @classmethod
     def _each_once(cls, value: list[Measured]) -> list[Measured]:
@@ -113,7 +122,13 @@ class SummariseConfig(Strict):
 
         Raises:
             pydantic.ValidationError: A field is unknown or does not fit.
+            ValueError: A field is one for all arms.
         """
+        for name in SHARED:
+            if name in own:
+                raise ValueError(
+                    f"summarise.{name} is one for all arms, so that they can be compared; take it out of the arm"
+                )
         values = self.model_dump()
         given = own.get("generation")
         merged = {**values, **own}

@@ -90,7 +90,7 @@ def read_pieces(data: DataConfig, rule: TextRule, account: Account) -> list[Piec
         values = canonical(labels, table, _per_token(labels, texts))
         piece = Piece(table, column, texts, values, np.ones(len(table), dtype=bool))
         pieces.append(piece)
-        _leave_out(piece, account)
+        _leave_out(piece, account, data.summary is not None)
         _clean(piece, data, account, sum(len(one.table) for one in pieces[:-1]))
     return pieces
 
@@ -131,7 +131,7 @@ def _clean(piece: Piece, data: DataConfig, account: Account, start: int) -> None
         )
 
 
-def _leave_out(piece: Piece, account: Account) -> None:
+def _leave_out(piece: Piece, account: Account, summaries: bool = False) -> None:
     """Leave out rows without a text, and rows without a label except in test."""
     null = piece.texts.is_null().to_numpy()
     blank = (piece.texts.str.strip_chars() == "").fill_null(False).to_numpy()
@@ -140,15 +140,20 @@ def _leave_out(piece: Piece, account: Account) -> None:
         inside = piece.splits == split
         account.drop(piece, split, inside & null, "null_text", "no text")
         account.drop(piece, split, inside & blank, "empty_text", "blank text")
-        if split != "test":
+        if summaries:
+            account.drop(piece, split, inside & bare, "null_summary", "no summary")
+        elif split != "test":
             account.drop(piece, split, inside & bare, "null_label", "no label")
         elif unlabelled := int((inside & bare & piece.keep).sum()):
             account.notes.append(
                 f"{unlabelled:,} of {int(inside.sum()):,} test rows have no label; they are predicted only."
             )
-        _refuse_none_left(
-            piece, split, "both a text and a label", "Check data.text and data.label, or the file."
+        both, keys = (
+            ("an article and a summary", "data.summary")
+            if summaries
+            else ("a text and a label", "data.label")
         )
+        _refuse_none_left(piece, split, f"both {both}", f"Check data.text and {keys}, or the file.")
 
 
 def _refuse_none_left(piece: Piece, split: str, what: str, hint: str) -> None:

@@ -31,7 +31,7 @@ from tunescope.study.context import ROWS, Context, is_prompted
 from tunescope.study.fit import kept_of
 from tunescope.study.measure import cost
 from tunescope.study.unfinished import note_end, note_start
-from tunescope.summaries import SummaryOptions, SummaryTokens, encode_summaries, score_summaries
+from tunescope.summaries import SummaryOptions, SummaryTokens, encode_summaries, score_summaries, wordnet
 from tunescope.summaries.generation import GenerationOptions, write_summaries
 from tunescope.summaries.metrics import MetricOptions, summarise_scores
 from tunescope.summaries.rows import PARTS
@@ -48,11 +48,14 @@ NO_AUDIT = "The data was not audited: the audit is about labels, and summaries h
 
 
 def check_summaries(study: StudyConfig) -> None:
-    """Refuse lenses that cannot look at language models.
+    """Refuse lenses that cannot look at language models, and synonyms where WordNet is absent.
 
     Raises:
-        ConfigError: With the first of them.
+        ConfigError: With the first of the lenses.
+        MissingDependencyError: WordNet's data is asked for and not installed.
     """
+    if study.summarise is not None and study.summarise.meteor == "synonym":
+        wordnet()
     for index, lens in enumerate(study.lenses):
         if lens.lens not in WITHOUT_CLASSES:
             raise ConfigError(
@@ -131,8 +134,10 @@ def encoded(
     context: Context, arm: ArmConfig, model: LanguageModel, split: str, with_summaries: bool, **changed: Any
 ) -> SummaryTokens:
     """Return a split's rows as an arm's model reads them, with their summaries or for generation."""
-    pairs = Pairs.of(context.rows(), split)
-    options = options_of(context.study.summarise_of(arm), **changed)
+    pairs, own = Pairs.of(context.rows(), split), context.study.summarise_of(arm)
+    if own.cut == "end" and "cut" in changed:  # its summaries may be of any length, and are wanted whole
+        changed = {"max_summary": own.max_tokens, **changed}
+    options = options_of(own, **changed)
     kind = "encoder_decoder" if model.is_encoder_decoder else "decoder"
     summaries = pairs.summaries if with_summaries else None
     return encode_summaries(pairs.articles, summaries, pairs.row_ids, model.tokenizer, kind, options)  # type: ignore[arg-type]
@@ -204,11 +209,11 @@ def make_evaluation(context: Context, arm: ArmConfig, seed: int, stage: Stage) -
         # The loss is taken of whole summaries in every arm, however the arm itself cuts.
         asked = encoded(context, arm, model, split, True, cut="article", loss="summary")
         losses = losses_per_token(model, asked, context.progress, own.generation.rows_at_once)
+        measure = MetricOptions(meteor=own.meteor, seed=derive_seed(seed, "metrics"))
         scores = score_summaries(
-            written["generated"].to_list(), pairs.summaries, pairs.articles, pairs.row_ids
+            written["generated"].to_list(), pairs.summaries, pairs.articles, pairs.row_ids, measure
         )
         measured = scores.with_columns(pl.Series(LOSS, losses))
-        measure = MetricOptions(seed=derive_seed(seed, "metrics"))
         records += [
             {"split": split, "class": None, **record} for record in summarise_scores(measured, measure)
         ]

@@ -34,6 +34,7 @@ def make_baselines(context: Context) -> None:
     study = context.study
     assert study.summarise is not None
     seed = study.seeds[0]
+    measure = MetricOptions(meteor=study.summarise.meteor, seed=derive_seed(seed, "metrics"))
     with whole_folder(context.path / "baselines") as folder:
         for name, about in ABOUT.items():
             tables, records = [], []
@@ -45,8 +46,8 @@ def make_baselines(context: Context) -> None:
                         pairs.row_ids, pairs.articles, pairs.summaries, strict=True
                     )
                 ]
-                scores = score_summaries(texts, pairs.summaries, pairs.articles, pairs.row_ids)
-                measured = summarise_scores(scores, MetricOptions(seed=derive_seed(seed, "metrics")))
+                scores = score_summaries(texts, pairs.summaries, pairs.articles, pairs.row_ids, measure)
+                measured = summarise_scores(scores, measure)
                 records += [{"split": split, "class": None, **record} for record in measured]
                 tables.append(
                     scores.with_columns(

@@ -28,7 +28,7 @@ def summary_stages(study: StudyConfig) -> Iterator[Stage]:
     yield Stage("summary", arms, ("data/summary.json",), ("data",), OWN_VERSIONS["summary"])
     last = ["data", "summary"]
     if shared.baselines:
-        about = {"splits": shared.splits, "seed": study.seeds[0]}
+        about = {"splits": shared.splits, "seed": study.seeds[0], **meteor_of(study)}
         yield Stage("baselines", about, ("baselines",), ("data",), OWN_VERSIONS["baselines"])
         last.append("baselines")
     runs = [(arm, seed) for arm in study.arms for seed in study.seeds]
@@ -72,6 +72,12 @@ def trained_by(study: StudyConfig, arm: ArmConfig) -> dict[str, object]:
     return {name: chosen[name] for name in TRAINED_BY}
 
 
+def meteor_of(study: StudyConfig) -> dict[str, object]:
+    """Return METEOR's variant where it is not the usual one."""
+    variant = study.summarise.meteor if study.summarise is not None else "stem"
+    return {} if variant == "stem" else {"meteor": variant}
+
+
 def _train(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     inputs = {
         **base_of(arm), "method": arm.method, "options": arm.options, "seed": seed, "train_share": arm.train_share,
@@ -89,7 +95,7 @@ def _evaluate(study: StudyConfig, arm: ArmConfig, seed: int) -> Stage:
     folder = f"arms/{arm.name}/seed-{seed}"
     own = study.summarise_of(arm)
     generation = own.generation.model_dump(mode="json", exclude={"rows_at_once"})
-    inputs = {"generation": generation, "splits": own.splits, **trained_by(study, arm)}
+    inputs = {"generation": generation, "splits": own.splits, **trained_by(study, arm), **meteor_of(study)}
     inputs |= {"note": arm.note} if arm.note else {}
     outputs = (f"{folder}/metrics.json", f"{folder}/predictions.parquet")
     before = ("data", stage_name("train", arm, seed))

@@ -7,9 +7,10 @@ from tunescope.summaries.meteor import meteor, meteor_variant, meteor_words
 from tunescope.summaries.metrics import METRICS, MetricOptions, score_summaries, summarise_scores
 from tunescope.summaries.rows import SummaryOptions, SummaryTokens, collate_summaries, encode_summaries
 from tunescope.summaries.sentences import split_sentences
+from tunescope.summaries.wordnet import WordNet, wordnet
 
 __all__ = [
-    "METRICS", "MetricOptions", "SummaryOptions", "SummaryTokens", "collate_summaries", "encode_summaries", "lead",
-    "meteor", "meteor_variant", "meteor_words", "oracle", "random_sentences", "score_summaries", "split_sentences",
-    "summarise_scores",
+    "METRICS", "MetricOptions", "SummaryOptions", "SummaryTokens", "WordNet", "collate_summaries", "encode_summaries",
+    "lead", "meteor", "meteor_variant", "meteor_words", "oracle", "random_sentences", "score_summaries",
+    "split_sentences", "summarise_scores", "wordnet",
 ]  # fmt: skip

@@ -14,10 +14,12 @@ from typing import Any
 
 import polars as pl
 
+from tunescope.config.summaries import MeteorVariant
 from tunescope.errors import DataError, MissingDependencyError
 from tunescope.stats.intervals import bootstrap_means
 from tunescope.summaries.meteor import meteor, meteor_variant, meteor_words
 from tunescope.summaries.sentences import split_sentences
+from tunescope.summaries.wordnet import wordnet
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SHORTEST_FRAGMENT = 2
@@ -32,13 +34,13 @@ class MetricOptions:
 
     Attributes:
         rouge_stems: Whether ROUGE compares Porter stems of words of more than three letters.
-        meteor_stems: Whether METEOR matches stems; without, its variant is ``exact``.
+        meteor: What METEOR matches: ``exact`` words, also ``stem``, or also ``synonym`` by WordNet's data.
         resamples: Bootstrap samples of rows.
         seed: Seeds them.
     """
 
     rouge_stems: bool = False
-    meteor_stems: bool = True
+    meteor: MeteorVariant = "stem"
     resamples: int = 2000
     seed: int = 0
 
@@ -59,7 +61,7 @@ def score_summaries(
 
     Raises:
         DataError: The numbers of texts differ, or a reference or an article is empty.
-        MissingDependencyError: rouge-score (or nltk) is not installed.
+        MissingDependencyError: rouge-score (or nltk) is not installed, or synonyms are asked for without WordNet.
     """
     chosen = options or MetricOptions()
     counts = {len(predictions), len(references), len(articles), len(row_ids)}
@@ -68,7 +70,7 @@ def score_summaries(
             f"Every row needs a prediction, a reference and an article; came {len(predictions)}, {len(references)} and "
             f"{len(articles)} for {len(row_ids)} rows."
         )
-    scorer = _rouge(chosen.rouge_stems)
+    scorer, stages = _rouge(chosen.rouge_stems), _stages(chosen.meteor)
     records = []
     for row_id, prediction, reference, article in zip(
         row_ids, predictions, references, articles, strict=True
@@ -79,7 +81,7 @@ def score_summaries(
                                 hint="Take the row out.")  # fmt: skip
         lines = "\n".join(split_sentences(reference)), "\n".join(split_sentences(prediction))
         rouge = {name: float(score.fmeasure) for name, score in scorer.score(*lines).items()}
-        score = meteor(meteor_words(prediction), meteor_words(reference), stems=chosen.meteor_stems)
+        score = meteor(meteor_words(prediction), meteor_words(reference), **stages)
         records.append({"row_id": row_id, **rouge, "meteor": score, **describe(prediction, article)})
     kinds: dict[str, Any] = {"row_id": pl.String(), **dict.fromkeys(METRICS, pl.Float64())}
     return pl.DataFrame(records, schema=kinds)
@@ -146,9 +148,19 @@ def summarise_scores(scores: pl.DataFrame, options: MetricOptions | None = None)
         interval = bootstrap_means(values[:, None], resamples=chosen.resamples, seed=chosen.seed)[0]
         record = {"metric": metric, **interval.record()}
         if metric == "meteor":
-            record["method"] = f"{meteor_variant(stems=chosen.meteor_stems)}; {record['method']}"
+            record["method"] = f"{_variant(chosen.meteor)}; {record['method']}"
         records.append(record)
     return records
+
+
+def _stages(variant: MeteorVariant) -> dict[str, Any]:
+    return {"stems": variant != "exact", "synonyms": wordnet() if variant == "synonym" else None}
+
+
+def _variant(variant: MeteorVariant) -> str:
+    """Return a variant's name for tables, with the version of WordNet."""
+    name = meteor_variant(**_stages(variant))
+    return f"{name} (WordNet {wordnet().version})" if variant == "synonym" else name
 
 
 def _rouge(stems: bool) -> Any:

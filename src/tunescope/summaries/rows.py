@@ -32,8 +32,8 @@ class SummaryOptions:
 
     Attributes:
         max_tokens: The most tokens of a sequence (decoder) or of an input (encoder-decoder), all included.
-        max_summary: The most tokens of a summary with its end token; a longer one is refused. Also how many tokens are
-            generated at most.
+        max_summary: The most tokens of a summary with its end token; a longer one is refused (with ``cut`` ``end`` it
+            is cut like everything). Also how many tokens are generated at most.
         prompt: Text between article and summary, for decoder-only models.
         before: Text in front of the article, such as ``summarize: `` for T5.
         loss: On the ``summary`` and its end token alone, or on ``all`` tokens (decoder-only models).
@@ -148,7 +148,7 @@ def encode_summaries(
     For generation, room for ``max_summary`` new tokens is kept in a decoder's sequence.
 
     Raises:
-        ConfigError: The budget leaves no room for any article.
+        ConfigError: The budget leaves no room for any article, or what is asked for is about a decoder alone.
         DataError: The numbers differ, an article or a summary is empty, a summary is longer than ``max_summary``, or
             the tokenizer has no end token.
     """
@@ -156,6 +156,12 @@ def encode_summaries(
     if len(articles) != len(row_ids) or (summaries is not None and len(summaries) != len(row_ids)):
         came = len(articles) if summaries is None else f"{len(articles)} and {len(summaries)}"
         raise DataError(f"Every row needs an article and a summary; came {came} for {len(row_ids)} rows.")
+    if kind == "encoder_decoder" and chosen.loss == "all":
+        raise ConfigError(
+            "loss: all is about one sequence of article and summary, and an encoder-decoder has two sequences, of "
+            "which it predicts the summary alone.",
+            hint="Use the loss of the summary (loss_on: summary).",
+        )
     end = tokenizer.eos_token_id
     if end is None:
         raise DataError(
@@ -261,7 +267,7 @@ def _targets(
     found = [np.concatenate([ids, end]) for ids in _ids(tokenizer, texts)]
     lengths = np.array([len(ids) for ids in found])
     long = np.flatnonzero(lengths > options.max_summary)
-    if len(long):
+    if len(long) and options.cut == "article":  # the published cut takes them as it takes everything
         raise DataError(
             f"{len(long):,} of {len(found):,} summaries are longer than max_summary ({options.max_summary} tokens with "
             f"the end token); the first is row {row_ids[int(long[0])]} with {lengths[long[0]]}, the longest has "
