@@ -1,13 +1,19 @@
-"""How often two seeds of one recipe are called different: each trial draws its own rows and trains two tiny models.
+"""How often seeds of one recipe are called different: comparisons whose arms differ in nothing but the seed.
 
-The two models of a trial differ in nothing but the seed of head, order of rows and dropout. A *false finding* is a
-claim that one of them is better: the verdict of `compare_arms` on 200 test rows, for accuracy and for macro F1, each at
-its own level of 5 %. The ablation lens, with one seed as base and the other as tuned, is told beside it and is not
-counted: what it says ("tuning changed the role of head L1H2 most") is a statement about two checkpoints, which really
-do differ. The same holds for accuracy where a recipe has not converged: the two checkpoints then differ in truth, and
-only several seeds an arm (the Multi-bootstrap from five on) speak of the recipe. Prints one JSON line.
+Every recipe trains a tiny GPT-2 on 200 rows of its own with several seeds (head, order of rows, dropout). Comparisons
+draw their seeds at random from one recipe's pool and 200 test rows at random from 5,200; the 5,000 others say what is
+true of the two models. Comparisons of one recipe share trainings, so their shares vary a little more than the Wilson
+intervals beside them say. Four things are counted, by accuracy and by macro F1, each at its own level of 5 %:
 
-Example: python benchmarks/false_findings.py --trials 100 --output runs/false-findings.jsonl
+1. `methods_1_against_1`: one seed each, and a verdict that names a better *method*. By design there is none.
+2. `methods_3_against_3`: three seeds each, and a verdict that names a better method, with the same seeds in both arms
+   (as in a study: differences seed by seed) and with other seeds in each.
+3. `checkpoints`: one seed each, and a verdict that names a better *trained model*. Two trainings may really differ, so
+   it is false only where the 5,000 rows contradict its sign, or show a difference nearer to zero than its interval.
+4. `exchanged`: the same pairs with every row's answers exchanged between the two models by chance one half. Then the
+   null hypothesis is exactly true, and p may be 5 % or less in at most 5 % of pairs; the bootstrap's p stands beside.
+
+Prints one JSON line. Example: python benchmarks/false_findings.py --output runs/false-findings.jsonl
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,14 +36,20 @@ from tunescope.data.batches import collate
 from tunescope.data.labels import LabelMap
 from tunescope.data.tokens import Tokens
 from tunescope.doctor.seeds import predictions_of, recipe_base, recipe_tokens
-from tunescope.doctor.subjects import keyword_rows, seen, subject_of
+from tunescope.doctor.subjects import keyword_rows
 from tunescope.evaluation.comparison import ComparisonOptions, compare_arms
+from tunescope.evaluation.comparison.inputs import Run, align
 from tunescope.models import Classifier, load_trunk
 from tunescope.planted.decisive import LABELS
 from tunescope.stats.intervals import wilson
+from tunescope.stats.paired import bootstrap_p
 
 METRICS = ("accuracy", "f1_macro")
 EPOCHS, BATCH, RATE = 12, 32, 5e-3
+TRAIN, TEST, FRESH = 200, 200, 5000
+ALPHA = 0.05
+
+Frames = dict[tuple[str, int | None], pl.DataFrame]
 
 
 def trained(base: Path, tokens: Tokens, seed: int) -> Classifier:
@@ -63,61 +76,131 @@ def trained(base: Path, tokens: Tokens, seed: int) -> Classifier:
     return model.eval()
 
 
-def trial(number: int, folder: Path) -> dict[str, object]:
-    """Train two seeds on one draw of rows, compare them, and say what was claimed."""
+def pool(recipe: int, seeds: int, folder: Path) -> list[pl.DataFrame]:
+    """Train one recipe with several seeds, and return each model's predictions of test and fresh rows together."""
     base = recipe_base(folder / "base")
-    rows = keyword_rows(400, seed=1000 + number)
-    tokens = recipe_tokens(base, rows)
-    models = [trained(base, tokens["train"], 2 * number + one) for one in (0, 1)]
-    frames = [predictions_of(model, tokens["validation"]) for model in models]
-    found: dict[str, object] = {
-        "trial": number,
-        "first": float((frames[0]["prediction"] == frames[0]["label"]).mean() or 0.0),
-        "second": float((frames[1]["prediction"] == frames[1]["label"]).mean() or 0.0),
-        "disagree": int((frames[0]["prediction"] != frames[1]["prediction"]).sum()),
+    train = recipe_tokens(base, keyword_rows(2 * TRAIN, seed=1000 + recipe))["train"]
+    rows = recipe_tokens(base, keyword_rows(2 * (TEST + FRESH), seed=5000 + recipe))["validation"]
+    return [predictions_of(trained(base, train, 100 * recipe + seed), rows) for seed in range(seeds)]
+
+
+def pair_of(frames: Frames, metric: str, seed: int) -> dict[str, Any]:
+    """Return the record of the one pair of arms."""
+    found = compare_arms(frames, list(LABELS), ComparisonOptions(metric=metric, seed=seed))
+    record: dict[str, Any] = found["pairs"][0]
+    return record
+
+
+def of_methods(some: list[pl.DataFrame], apart: bool, metric: str, seed: int) -> str | None:
+    """Return which of two arms of one recipe is called the better method, given the frames of both in turn."""
+    half = len(some) // 2
+    frames: Frames = {("a", index): frame for index, frame in enumerate(some[:half])}
+    frames |= {("b", index + half * apart): frame for index, frame in enumerate(some[half:])}
+    better: str | None = pair_of(frames, metric, seed)["methods"]["better"]
+    return better
+
+
+def of_checkpoints(
+    two: list[pl.DataFrame], fresh: list[pl.DataFrame], metric: str, seed: int
+) -> dict[str, Any]:
+    """Return what is said of two trained models on the test rows, and whether the fresh rows bear it out."""
+    record = pair_of({("a", 0): two[0], ("b", 0): two[1]}, metric, seed)
+    truth = float(pair_of({("a", 0): fresh[0], ("b", 0): fresh[1]}, metric, seed)["value"])
+    value, low, high = record["value"], record["low"], record["high"]
+    named = record["better"] is not None
+    return {
+        "value": value, "low": low, "high": high, "truth": truth, "better": record["better"],
+        "method": record["methods"]["better"], "contradicted": named and value * truth <= 0,
+        "overstated": named and (truth < low if value > 0 else truth > high), "covered": low <= truth <= high,
+    }  # fmt: skip
+
+
+def exchanged(two: list[pl.DataFrame], metric: str, seed: int) -> dict[str, float]:
+    """Return the p values of two models whose answers were exchanged row by row: the comparison's, the bootstrap's."""
+    swap = np.random.default_rng([seed, 7]).random(two[0].height) < 0.5
+    columns = [name for name in two[0].columns if name.startswith("logit_") or name == "prediction"]
+    chosen = pl.Series("swap", swap)
+    frames: Frames = {}
+    for arm, own, other in (("a", *two), ("b", *two[::-1])):
+        mixed = [pl.when(chosen).then(other[name]).otherwise(own[name]).alias(name) for name in columns]
+        frames[arm, 0] = own.with_columns(mixed)
+    drawn = align(frames, list(LABELS), "test").draws(metric, 2000, [seed, 0]).drawn
+    plain = bootstrap_p(drawn[Run("a", 0)] - drawn[Run("b", 0)])
+    return {"p": pair_of(frames, metric, seed)["p"], "bootstrap_p": 1.0 if plain is None else plain}
+
+
+def comparison(frames: list[pl.DataFrame], number: int, exchanges: int) -> list[dict[str, Any]]:
+    """Draw seeds and test rows, and return one record a metric."""
+    generator = np.random.default_rng([2, number])
+    seeds = generator.choice(len(frames), 6, replace=False)
+    order = generator.permutation(frames[0].height)
+    test, rest = np.sort(order[:TEST]), np.sort(order[TEST:])
+    some = [frames[seed][test] for seed in seeds]
+    fresh = [frames[seed][rest] for seed in seeds[:2]]
+    return [
+        {
+            "comparison": number, "metric": metric, "checkpoints": of_checkpoints(some[:2], fresh, metric, number),
+            "same_seeds": of_methods(some, False, metric, number),
+            "other_seeds": of_methods(some, True, metric, number),
+            "exchanged": [exchanged(some[:2], metric, 1000 * number + one) for one in range(exchanges)],
+        }
+        for metric in METRICS
+    ]  # fmt: skip
+
+
+def share(hits: list[bool]) -> dict[str, Any]:
+    """Return how many of how many, as a share with Wilson's interval."""
+    found = wilson(sum(hits), len(hits))
+    return {"hits": sum(hits), "of": len(hits), "share": found.value, "low": found.low, "high": found.high}
+
+
+def told(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the shares of one metric."""
+    pairs = [one["checkpoints"] for one in records]
+    swaps = [each for one in records for each in one["exchanged"]]
+    return {
+        "methods_1_against_1": share([one["method"] is not None for one in pairs]),
+        "methods_3_against_3_same_seeds": share([one["same_seeds"] is not None for one in records]),
+        "methods_3_against_3_other_seeds": share([one["other_seeds"] is not None for one in records]),
+        "checkpoints_found": share([one["better"] is not None for one in pairs]),
+        "checkpoints_false": share([one["contradicted"] or one["overstated"] for one in pairs]),
+        "checkpoints_contradicted": sum(one["contradicted"] for one in pairs),
+        "intervals_that_hold_the_truth": share([one["covered"] for one in pairs]),
+        "exchanged": share([one["p"] <= ALPHA for one in swaps]),
+        "exchanged_by_the_bootstrap": share([one["bootstrap_p"] <= ALPHA for one in swaps]),
     }
-    for metric in METRICS:
-        options = ComparisonOptions(metric=metric, seed=number)
-        pair = compare_arms({("a", 0): frames[0], ("b", 0): frames[1]}, list(LABELS), options)["pairs"][0]
-        found[metric] = pair["better"]
-    output = seen(
-        subject_of(*models, rows), "ablation", rows={"n": 40}, reference_rows=4, components=("heads",),
-        edits=("zero",), metrics=("margin_change",), random_control=False,
-    )  # fmt: skip
-    changed = [one.verdict for one in output.findings if one.metric == "margin_change_difference"]
-    found["ablation_change"] = changed[0] if changed else "nothing"
-    return found
 
 
 def main() -> None:
-    """Run the trials, one line each to the output, and print the shares."""
+    """Train the pools, run the comparisons, one line each to the output, and print the shares."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--recipes", type=int, default=5, help="pools of trainings, each on rows of its own")
+    parser.add_argument("--seeds", type=int, default=12, help="trainings of each recipe, at least 6")
+    parser.add_argument("--comparisons", type=int, default=20, help="comparisons of each recipe")
+    parser.add_argument("--exchanges", type=int, default=4, help="exchanges of each pair")
     parser.add_argument("--output", type=Path, default=Path("runs/false-findings.jsonl"))
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     wanted.output.parent.mkdir(parents=True, exist_ok=True)
-    start, records = time.monotonic(), []
+    start, cpu, records, right = time.monotonic(), time.process_time(), [], []
     with wanted.output.open("w", encoding="utf-8") as lines:
-        for number in range(wanted.trials):
+        for recipe in range(wanted.recipes):
             with tempfile.TemporaryDirectory() as folder:
-                records.append(trial(number, Path(folder)))
-            lines.write(json.dumps(records[-1]) + "\n")
-            lines.flush()
-    table = pl.DataFrame(records, infer_schema_length=None)
-    told = {}
-    for metric in METRICS:
-        hits = int(table[metric].is_not_null().sum())
-        share = wilson(hits, table.height)
-        told[metric] = {"false_findings": hits, "share": share.value, "low": share.low, "high": share.high}
+                frames = pool(recipe, wanted.seeds, Path(folder))
+            right += [float((frame["prediction"] == frame["label"]).to_numpy().mean()) for frame in frames]
+            for one in range(wanted.comparisons):
+                for record in comparison(frames, recipe * wanted.comparisons + one, wanted.exchanges):
+                    records.append(record)
+                    lines.write(json.dumps(record) + "\n")
+                lines.flush()
     print(json.dumps({
-        "trials": table.height, **told,
-        "ablation_change_found": int((table["ablation_change"] == "found").sum()),
-        "mean_accuracy": round(float(table["first"].mean() or 0.0), 4),
-        "mean_disagreements_of_200": float(table["disagree"].mean() or 0.0),
-        "seconds": round(time.monotonic() - start),
+        "recipes": wanted.recipes, "seeds": wanted.seeds, "comparisons": wanted.recipes * wanted.comparisons,
+        "train_rows": TRAIN, "test_rows": TEST, "fresh_rows": FRESH,
+        **{metric: told([one for one in records if one["metric"] == metric]) for metric in METRICS},
+        "mean_accuracy": round(float(np.mean(right)), 4),
+        "seconds": round(time.monotonic() - start), "cpu_seconds": round(time.process_time() - cpu),
     }))  # fmt: skip
 
 

@@ -7,14 +7,17 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 from sklearn import metrics
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
 from tunescope.errors import DataError
 from tunescope.evaluation.comparison import METRICS, ComparisonOptions, compare_arms, compare_published
+from tunescope.evaluation.comparison.inputs import Run, align
 from tunescope.evaluation.comparison.published import newcombe, two_shares_p
+from tunescope.evaluation.comparison.swaps import swap_p
 from tunescope.stats.intervals import wilson
-from tunescope.stats.paired import tango
+from tunescope.stats.paired import bootstrap_p, tango
 from tunescope.stats.tests import holm, mcnemar_exact
 
 NAMES = ("negative", "positive")
@@ -62,10 +65,38 @@ def test_one_seed_each_gives_the_exact_test_and_its_interval():
     assert [arm["value"] for arm in found["arms"]] == [pytest.approx(378 / 400), pytest.approx(360 / 400)]
     assert found["arms"][0]["low"] == wilson(378, 400).low
     assert pair["sentence"].startswith(
-        "one is better than other: one minus other is 0.045 [0.014, 0.079] in accuracy"
+        "As trained here, one is better than other: one minus other is 0.045 [0.014, 0.079] in accuracy"
     )
-    assert "other seeds may differ" in pair["sentence"]
-    assert found["ranking"] == "Ranking by accuracy on test, every step decided: one > other."
+    assert found["ranking"] == (
+        "Ranking by accuracy on test, every step decided: one > other. One seed each: this is about these trained "
+        "models; of the methods nothing is decided before several seeds."
+    )
+
+
+def test_one_training_each_says_nothing_of_the_methods():
+    found = compare_arms(
+        pair_of(400, 60, 2), NAMES, baselines={"zeros": frame(np.arange(400) % 2, np.zeros(400, int))}
+    )
+    (pair,), (against, _) = found["pairs"], found["against_baselines"]
+    assert (pair["scope"], pair["verdict"], pair["better"]) == ("checkpoints", "found", "one")
+    assert pair["methods"] == {"verdict": "undecided", "better": None, "because": "one seed each"}
+    assert pair["sentence"].endswith(
+        "This is about these two trained models, on other rows; whether the methods differ is undecided (one seed "
+        "each) and needs several seeds of each."
+    )
+    assert (against["scope"], against["better"]) == ("checkpoints", "one")
+    assert against["methods"] == {"verdict": "undecided", "better": None, "because": "one seed"}
+    assert "what the method does with other seeds is undecided (one seed)" in against["sentence"]
+
+
+def test_one_training_against_several_is_about_the_trainings():
+    generator = np.random.default_rng(2)
+    truth = generator.integers(0, 2, 500)
+    arms = {**seeds_of("a", [0.9, 0.9], truth, generator), **seeds_of("b", [0.3], truth, generator)}
+    (pair,) = compare_arms(arms, NAMES)["pairs"]
+    assert (pair["scope"], pair["better"]) == ("checkpoints", "a")
+    assert pair["methods"] == {"verdict": "undecided", "better": None, "because": "one seed of b"}
+    assert "This is about these very trainings" in pair["sentence"]
 
 
 def test_what_is_not_decided_is_not_ranked_and_the_missed_difference_is_said():
@@ -86,8 +117,11 @@ def test_what_is_not_decided_is_not_ranked_and_the_missed_difference_is_said():
 def test_equivalence_is_a_verdict_of_its_own():
     found = compare_arms(pair_of(4000, 20, 21), NAMES, ComparisonOptions(equivalent_within=0.01))
     assert found["pairs"][0]["verdict"] == "equivalent"
-    assert found["pairs"][0]["sentence"].startswith("one and other are equivalent within ±0.01 of accuracy")
-    assert found["ranking"] == "No ranking by accuracy on test: both arms are equivalent within ±0.01."
+    assert found["pairs"][0]["methods"]["verdict"] == "undecided"
+    start = "As trained here, one and other are equivalent within ±0.01 of accuracy"
+    assert found["pairs"][0]["sentence"].startswith(start)
+    start = "No ranking by accuracy on test: both arms are equivalent within ±0.01. One seed each"
+    assert found["ranking"].startswith(start)
     narrow = compare_arms(pair_of(4000, 20, 21), NAMES, ComparisonOptions(equivalent_within=0.002))
     assert narrow["pairs"][0]["verdict"] == "undecided"
 
@@ -172,7 +206,7 @@ def test_arms_that_do_not_clear_the_majority_are_marked_and_not_ranked():
     assert "lazy has not learned the task." in sentences["good", "lazy"]
     against = {pair["first"]: pair["verdict"] for pair in found["against_baselines"]}
     assert against == {"good": "found", "lazy": "task not learned", "wild": "task not learned"}
-    assert found["ranking"].endswith("Task not learned: lazy and wild.")
+    assert "Task not learned: lazy and wild. One seed each" in found["ranking"]
     assert found["majority"]["class"] == "negative"
 
 
@@ -180,7 +214,7 @@ def seeds_of(arm, shares, truth, generator):
     return {(arm, seed): frame(truth, noisy(truth, share, generator)) for seed, share in enumerate(shares)}
 
 
-def test_three_seeds_show_their_spread_and_five_speak_for_other_seeds():
+def test_three_seeds_show_their_spread_and_speak_for_other_seeds_as_five_do():
     generator = np.random.default_rng(2)
     truth = generator.integers(0, 2, 500)
     three = compare_arms(
@@ -194,8 +228,9 @@ def test_three_seeds_show_their_spread_and_five_speak_for_other_seeds():
     assert three["arms"][0]["value"] == pytest.approx(
         np.mean([s["value"] for s in three["arms"][0]["seeds"]])
     )
-    assert three["pairs"][0]["scope"] == "rows"
-    assert "This holds for these 3 seeds, on other rows" in three["pairs"][0]["sentence"]
+    assert (three["pairs"][0]["scope"], three["pairs"][0]["better"]) == ("rows and seeds", "a")
+    assert three["pairs"][0]["methods"] == {"verdict": "found", "better": "a", "because": None}
+    assert three["pairs"][0]["method"].startswith("Multi-bootstrap over 3 seeds (Student's t)")
     assert len(three["pairs"][0]["mcnemar"]) == 3
     five = compare_arms(
         {**seeds_of("a", [0.9] * 5, truth, generator), **seeds_of("b", [0.5] * 5, truth, generator)},
@@ -204,7 +239,10 @@ def test_three_seeds_show_their_spread_and_five_speak_for_other_seeds():
     )
     assert five["pairs"][0]["scope"] == "rows and seeds"
     assert five["pairs"][0]["method"].startswith("Multi-bootstrap over 5 seeds")
-    assert five["pairs"][0]["sentence"].endswith("This holds for other rows and for other seeds.")
+    assert five["pairs"][0]["sentence"].endswith(
+        "This is about the methods: it holds for other rows and for other seeds."
+    )
+    assert "seed" not in five["ranking"]
     assert five["pairs"][0]["better"] == "a"
     assert five["pairs"][0]["value"] == pytest.approx(five["arms"][0]["value"] - five["arms"][1]["value"])
     against = five["against_baselines"][0]
@@ -223,6 +261,94 @@ def test_seeds_that_disagree_widen_the_interval_and_undo_the_finding():
     assert firm["verdict"] == "found"
     assert loose["verdict"] == "undecided"
     assert loose["high"] - loose["low"] > 3 * (firm["high"] - firm["low"])
+
+
+def test_few_seeds_that_agree_only_by_chance_are_no_finding():
+    """Differences of three seeds that lie close together: the t interval of them alone is far too narrow."""
+    truth = np.arange(400) % 2
+    wrong = [(12, 17), (12, 18), (13, 18)]  # of a and of b, seed by seed; the same few rows each time
+    arms = {}
+    for seed, counts in enumerate(wrong):
+        for arm, count, start in zip("ab", counts, (0, 200), strict=True):
+            arms[arm, seed] = frame(truth, with_errors(truth, start + np.arange(count)))
+    (pair,) = compare_arms(arms, NAMES)["pairs"]
+    gaps = np.array([(b - a) / 400 for a, b in wrong])
+    half = stats.t.ppf(0.975, 2) * gaps.std(ddof=1) / np.sqrt(3)
+    assert gaps.mean() - half > 0
+    assert pair["low"] < 0 < pair["value"] < pair["high"]
+    assert pair["verdict"] == "undecided"
+
+
+def test_what_three_seeds_could_see_follows_from_their_interval():
+    """Student's t of two degrees of freedom has no standard deviation, so that of its draws would be any number."""
+    generator = np.random.default_rng(3)
+    truth = generator.integers(0, 2, 600)
+    arms = {
+        **seeds_of("a", [0.7, 0.8, 0.75], truth, generator),
+        **seeds_of("b", [0.7, 0.8, 0.75], truth, generator),
+    }
+    (pair,) = compare_arms(arms, NAMES)["pairs"]
+    error = (pair["high"] - pair["low"]) / (2 * stats.norm.ppf(0.975))
+    assert pair["detectable"]["value"] == pytest.approx(error * stats.norm.ppf([0.975, 0.8]).sum())
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro"])
+def test_exchanged_answers_are_the_exact_test(metric):
+    """Five rows for one model and none for the other: .06 by the exact test, where the bootstrap says about .01."""
+    tables = pair_of(400, 5, 0)
+    (pair,) = compare_arms(tables, NAMES, ComparisonOptions(metric=metric, resamples=4000))["pairs"]
+    assert pair["p"] == pytest.approx(2 * 0.5**5, abs=0.012)
+    assert pair["verdict"] == "undecided"
+    rows = align(tables, NAMES, "test")
+    one, other = Run("one", 0), Run("other", 0)
+    draws = rows.draws(metric, 4000, 0).drawn
+    assert bootstrap_p(draws[one] - draws[other]) < 0.03
+    exact = swap_p(
+        align(pair_of(400, 14, 4), NAMES, "test"), "accuracy", (one, other), resamples=20_000, seed=0
+    )
+    assert exact == pytest.approx(mcnemar_exact(14, 4), abs=0.005)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier_score_loss"])
+def test_a_loss_that_few_rows_carry_is_no_finding(metric):
+    """Five rows lose much in one model and none in the other: again 2 / 2^5, whatever the bootstrap says."""
+    one, other = pair_of(400, 5, 0).values()
+    logits = pl.col("logit_negative", "logit_positive")
+    same = other.with_columns(logits).join(one.select("row_id", hit=pl.col("prediction")), on="row_id")
+    agree = pl.col("prediction") == pl.col("hit")
+    kept = one.select("row_id", own_n="logit_negative", own_p="logit_positive")
+    mixed = same.join(kept, on="row_id").with_columns(
+        logit_negative=pl.when(agree).then("own_n").otherwise("logit_negative"),
+        logit_positive=pl.when(agree).then("own_p").otherwise("logit_positive"),
+    )
+    tables = {("one", 0): one, ("other", 0): mixed.select(one.columns)}
+    (pair,) = compare_arms(tables, NAMES, ComparisonOptions(metric=metric, resamples=4000))["pairs"]
+    assert pair["p"] == pytest.approx(2 * 0.5**5, abs=0.012)
+    assert pair["verdict"] == "undecided"
+
+
+def test_whole_groups_are_exchanged():
+    tables = pair_of(400, 40, 0)
+    single = {f"r{i:05d}": i for i in range(400)}
+    paired = {row: max(i - i % 10, 0) for row, i in single.items()}  # the 40 rows are 4 groups of 10
+    (pair,) = compare_arms(tables, NAMES, groups=paired)["pairs"]
+    assert pair["p"] == pytest.approx(2 * 0.5**4, abs=0.02)
+    (alone,) = compare_arms(tables, NAMES, groups=single)["pairs"]
+    assert alone["p"] < 0.001
+
+
+def test_exchangeable_models_are_called_different_in_at_most_5_percent():
+    """The null hypothesis is exactly true where every row's two answers are dealt by chance."""
+    pair, called = (Run("a", 0), Run("b", 0)), []
+    for repetition in range(150):
+        generator = np.random.default_rng([4, repetition])
+        truth = generator.integers(0, 2, 200)
+        answers = np.stack([truth, noisy(truth, 0.92, generator)])
+        order = generator.random(200) < 0.5
+        dealt = [np.where(order, *answers), np.where(order, *answers[::-1])]
+        rows = align({run: frame(truth, own) for run, own in zip(pair, dealt, strict=True)}, NAMES, "test")
+        called.append(swap_p(rows, "f1_macro", pair, resamples=400, seed=repetition) <= 0.05)
+    assert np.mean(called) <= 0.08
 
 
 def test_rows_that_share_a_group_are_resampled_together():

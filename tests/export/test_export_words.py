@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunescope.export.tables import to_csv, to_latex
-from tunescope.export.words import FORMULA_SIGNS, cell, code, latex, markdown, slug
+from tunescope.export.words import code, latex, markdown, slug
+from tunescope.report.text import FORMULA_SIGNS, cell
 
 HOSTILE = [
     r"\input{/etc/passwd}", r"100% of $x_1^2$ & #{}~", r"\end{tabular}\write18{id}", "<script>alert(1)</script>",

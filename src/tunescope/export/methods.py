@@ -117,6 +117,12 @@ def _tokens(run: RunFolder) -> str:
 
 def _models(section: Section) -> None:
     run = section.run
+    if run.inspected:
+        section.head("Model")
+        path = code(short_path(str((run.compare or {}).get("inspected"))))
+        section.say(f"One model was looked at, {path}, trained elsewhere; nothing was compared.")
+        section.say(*(markdown(note) for note in (run.compare or {}).get("assumptions") or []))
+        return
     if run.compare is not None:
         section.head("Models")
         base = short_path(str(run.compare.get("base")))

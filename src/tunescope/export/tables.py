@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.export.words import cell, latex, slug
+from tunescope.export.words import latex, slug
 from tunescope.report.read import SPLITS, RunFolder
-from tunescope.report.text import finite, interval, number, probability
+from tunescope.report.text import cell, finite, interval, number, probability
 
 MOST_LATEX_ROWS = 200
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "matthews_corrcoef", "log_loss")
@@ -179,7 +179,7 @@ def comparison(run: RunFolder) -> pl.DataFrame | None:
     pairs = (
         [*(made.get("pairs") or []), *(made.get("against_baselines") or [])] if made.get("done", True) else []
     )
-    keys = ("first", "second", "metric", "value", "low", "high", "n", "p", "q", "verdict")
+    keys = ("first", "second", "metric", "value", "low", "high", "n", "p", "q", "verdict", "scope")
     return _frame([{key: pair.get(key) for key in keys} for pair in pairs], keys)
 
 

@@ -15,7 +15,6 @@ _LATEX = {
     "−": r"$-$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$", "–": "--", "—": "---",
     "…": r"\ldots{}", "·": r"$\cdot$", "°": r"$^{\circ}$", "→": r"$\rightarrow$", "\u00a0": "~",
 }  # fmt: skip
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def markdown(text: Any) -> str:
@@ -36,12 +35,6 @@ def latex(text: Any) -> str:
     they are: set them with LuaLaTeX or XeLaTeX.
     """
     return "".join(_LATEX.get(sign, sign) for sign in _line(text))
-
-
-def cell(text: str) -> str:
-    """Return text for a CSV cell that no spreadsheet takes for a formula: such text begins with an apostrophe."""
-    shown = str(visible(text))
-    return f"'{shown}" if shown.startswith(FORMULA_SIGNS) else shown
 
 
 def slug(name: str) -> str:

@@ -60,10 +60,12 @@ def compare_arms(
 ) -> dict[str, Any]:
     """Compare every arm with every other, and with every baseline, on the same rows.
 
-    One seed each: exact McNemar and Tango's interval for accuracy, the paired bootstrap for any other metric.
-    From two seeds on, the mean over seeds by the paired bootstrap of rows; from five the Multi-bootstrap over
-    seeds and rows. The p values of all pairs of arms are corrected together, those of arms against baselines
-    together, and those of equivalence likewise.
+    One seed each: the verdict is about *these two trained models* (``scope`` "checkpoints"), and that about their
+    methods is always "undecided (one seed each)". Exact McNemar and Tango's interval for accuracy, answers exchanged
+    between the two for other metrics of the answers and mean losses, else the paired bootstrap. From two seeds on,
+    the Multi-bootstrap over seeds and rows, which speaks of the methods (``scope`` "rows and seeds"). The p values of
+    all pairs of arms are corrected together, those of arms against baselines together, and those of equivalence
+    likewise.
 
     Args:
         predictions: Tables as in ``predictions.parquet``, by arm and seed.
@@ -75,7 +77,8 @@ def compare_arms(
     Returns:
         JSON-able: ``metric``, ``split``, ``n``, ``majority``, ``arms`` (value, interval, ``learned``, ``spread``
         over seeds, ``seeds`` one by one), ``pairs`` and ``against_baselines`` (difference ``value``, ``low``,
-        ``high``, ``p``, ``q``, ``mcnemar`` per seed, ``detectable``, ``equivalence``, ``verdict``, ``better``,
+        ``high``, ``p``, ``q``, ``mcnemar`` per seed, ``detectable``, ``equivalence``, ``scope``, ``verdict`` and
+        ``better`` of what the scope says, ``methods`` with ``verdict``, ``better`` and ``because`` of the methods,
         ``sentence``), ``ranking`` (a sentence), ``unpaired_detectable``, and the options.
 
     Raises:
@@ -176,8 +179,9 @@ def _pairs(
         trained = [name for name in pair if arms[name]["seeds"][0]["seed"] is not None]
         record["not_learned"] = [name for name in trained if arms[name]["learned"] is False]
         record |= _verdict(record, len(record["not_learned"]) == len(trained), options)
-        seeds = [len(arms[name]["seeds"]) for name in pair]
-        record["sentence"] = words.pair(record, options, len(names), max(seeds))
+        single = [name for name in trained if len(arms[name]["seeds"]) == 1]
+        record["methods"] = _methods(record, trained, single)
+        record["sentence"] = words.pair(record, options, len(names))
         records.append(record)
     return records
 
@@ -210,6 +214,15 @@ def _verdict(record: dict[str, Any], none_learned: bool, options: ComparisonOpti
         first = (value > 0) != (options.metric in LOWER_IS_BETTER)
         return {"verdict": "found", "better": record["first"] if first else record["second"]}
     return {"verdict": "equivalent" if same is not None and same <= alpha else "undecided", "better": None}
+
+
+def _methods(record: dict[str, Any], trained: Sequence[str], single: Sequence[str]) -> dict[str, Any]:
+    """Return what may be said of the methods, of which the trained models are each one draw."""
+    if record["scope"] == "rows and seeds":
+        return {"verdict": record["verdict"], "better": record["better"], "because": None}
+    of_several = "one seed each" if len(single) > 1 else f"one seed of {single[0]}"
+    because = of_several if len(trained) > 1 else "one seed"  # a baseline has no seed
+    return {"verdict": "undecided", "better": None, "because": because}
 
 
 def _unpaired(

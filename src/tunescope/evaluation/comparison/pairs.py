@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal
 
 import numpy as np
 
-from tunescope.evaluation.comparison.inputs import Aligned, Run
+from tunescope.evaluation.comparison.inputs import OF_CONFUSION, Aligned, Run
+from tunescope.evaluation.comparison.swaps import OF_LOSSES, flip_p, swap_p
 from tunescope.stats.equivalence import Equivalence, equivalent_draws, equivalent_shares
 from tunescope.stats.intervals import Interval, percentile_interval, wilson
-from tunescope.stats.multiboot import LEAST_SEEDS, MultiBootstrap, independent_difference, multi_bootstrap
+from tunescope.stats.multiboot import (
+    LEAST_FOR_METHODS,
+    LEAST_SEEDS,
+    MultiBootstrap,
+    independent_difference,
+    multi_bootstrap,
+)
 from tunescope.stats.paired import Agreement, Draws, agreement, bootstrap_p, tango
 from tunescope.stats.power import Detectable, detectable_from_error, paired_detectable
 from tunescope.stats.tests import mcnemar_exact
 
 NEVER_DIFFER = "the two never differ on these rows"
+Scope = Literal["checkpoints", "rows and seeds"]
 UNDEFINED = "undefined for these rows, which may all be of one class"
 
 
@@ -66,8 +75,8 @@ class Difference:
         test: How it was tested, in words.
         equivalence: Whether a difference that matters is ruled out, before correction.
         detectable: The smallest difference that would have been found.
-        scope: "rows" where the interval is about other rows for these very trainings, "rows and seeds" where it
-            is about other trainings too.
+        scope: "checkpoints" where all of it is about these very trainings on other rows, "rows and seeds" where it
+            is about the methods: other trainings with other seeds too.
     """
 
     interval: Interval
@@ -75,7 +84,7 @@ class Difference:
     test: str
     equivalence: Equivalence
     detectable: Detectable
-    scope: str
+    scope: Scope
 
 
 def arm_interval(measured: Measured, arm: str) -> Interval:
@@ -112,6 +121,11 @@ def arm_interval(measured: Measured, arm: str) -> Interval:
 def difference(measured: Measured, first: str, second: str, within: float) -> Difference:
     """Compare two arms on the same rows.
 
+    From two trainings of each on, seeds and rows together. One training of an arm says what *it* does on other rows,
+    and nothing of the arm's method: exact McNemar and Tango's interval for accuracy, answers exchanged between the two
+    (:func:`swap_p`) with the bootstrap's interval for other metrics of the answers and for mean losses, the paired
+    bootstrap for areas and calibration.
+
     Args:
         measured: The rows and the metric's draws.
         first: One arm (or baseline).
@@ -121,8 +135,8 @@ def difference(measured: Measured, first: str, second: str, within: float) -> Di
     ones, others = measured.runs(first), measured.runs(second)
     if not np.isfinite(measured.values([*ones, *others])).all():
         nothing = Interval(None, None, None, len(measured.rows), "paired bootstrap", UNDEFINED)
-        return _from_draws(nothing, np.zeros(0), within, "rows", measured)
-    if _seeds_speak(ones, others):
+        return _from_draws(nothing, np.zeros(0), within, _scope(ones, others), measured)
+    if _scope(ones, others) == "rows and seeds":
         return _over_seeds(measured, ones, others, within)
     exact = measured.metric == "accuracy" and measured.rows.groups is None
     if exact and len(ones) == len(others) == 1:
@@ -131,7 +145,10 @@ def difference(measured: Measured, first: str, second: str, within: float) -> Di
     value = float(measured.values(ones).mean() - measured.values(others).mean())
     method = f"paired bootstrap of {measured.unit}, {len(draws)} resamples"
     interval = percentile_interval(value, draws, len(measured.rows), method, measured.level)
-    return _from_draws(interval, draws, within, "rows", measured)
+    found = _from_draws(interval, draws, within, "checkpoints", measured)
+    if len(ones) == len(others) == 1 and measured.metric in (*OF_CONFUSION, *OF_LOSSES):
+        return _exchanged(found, measured, (ones[0], others[0]))
+    return found
 
 
 def agreements(measured: Measured, first: str, second: str) -> list[dict[str, Any]]:
@@ -158,10 +175,24 @@ def _agreement(measured: Measured, one: Run, other: Run) -> Agreement:
     return agreement(measured.rows.truth, guesses[one], guesses[other])
 
 
-def _seeds_speak(ones: Sequence[Run], others: Sequence[Run]) -> bool:
-    """Whether there are seeds enough; a baseline has no seed and needs none."""
-    enough = [len(runs) >= LEAST_SEEDS or runs[0].seed is None for runs in (ones, others)]
-    return all(enough) and max(len(ones), len(others)) >= LEAST_SEEDS
+def _scope(ones: Sequence[Run], others: Sequence[Run]) -> Scope:
+    """Return what can be spoken of: methods need seeds enough of both; a baseline has no seed and needs none."""
+    enough = [len(runs) >= LEAST_FOR_METHODS or runs[0].seed is None for runs in (ones, others)]
+    several = all(enough) and max(len(ones), len(others)) >= LEAST_FOR_METHODS
+    return "rows and seeds" if several else "checkpoints"
+
+
+def _exchanged(found: Difference, measured: Measured, pair: tuple[Run, Run]) -> Difference:
+    """Replace the bootstrap's p, which is too small where the two differ on few rows, by the exact test's."""
+    if found.p is None or found.interval.note == NEVER_DIFFER:
+        return found
+    resamples = len(measured.draws.drawn[pair[0]])
+    test = f"answers exchanged between the two models, {measured.unit}, {resamples} times"
+    if measured.metric in OF_LOSSES:
+        p = flip_p(measured.rows, measured.metric, pair, resamples=resamples, seed=measured.seed)
+    else:
+        p = swap_p(measured.rows, measured.metric, pair, resamples=resamples, seed=[measured.seed, 5])
+    return replace(found, p=p, test=test)
 
 
 def _over_seeds(measured: Measured, ones: Sequence[Run], others: Sequence[Run], within: float) -> Difference:
@@ -190,12 +221,12 @@ def _of_accuracy(measured: Measured, counts: Agreement, within: float) -> Differ
         test="exact McNemar",
         equivalence=equivalent_shares(counts.only_first, counts.only_second, counts.n, within),
         detectable=paired_detectable(counts.n, counts.discordant, alpha),
-        scope="rows",
+        scope="checkpoints",
     )
 
 
 def _from_draws(
-    interval: Interval, draws: np.ndarray, within: float, scope: str, measured: Measured
+    interval: Interval, draws: np.ndarray, within: float, scope: Scope, measured: Measured
 ) -> Difference:
     known = draws[np.isfinite(draws)]
     p = bootstrap_p(draws)
@@ -203,6 +234,9 @@ def _from_draws(
     if p is None and len(known) and not known.any():
         p, note = 1.0, NEVER_DIFFER
     error = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    if scope == "rows and seeds" and interval.low is not None and interval.high is not None:
+        # Student's t of so few degrees of freedom has no standard deviation; its interval has a width.
+        error = (interval.high - interval.low) / (2 * NormalDist().inv_cdf(0.5 + measured.level / 2))
     return Difference(
         interval=Interval(interval.value, interval.low, interval.high, interval.n, interval.method, note),
         p=p,

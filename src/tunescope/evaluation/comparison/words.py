@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunescope.stats.multiboot import LEAST_SEEDS
-
 if TYPE_CHECKING:
     from tunescope.evaluation.comparison.arms import ComparisonOptions
 
+ONE_SEED = "One seed each: this is about these trained models; of the methods nothing is decided before several seeds."
 CORRECTION_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -23,7 +22,7 @@ def p_value(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
-def pair(record: dict[str, Any], options: ComparisonOptions, family: int, seeds: int) -> str:
+def pair(record: dict[str, Any], options: ComparisonOptions, family: int) -> str:
     """Return what can and cannot be concluded from one pair."""
     first, second = record["first"], record["second"]
     if record["value"] is None:
@@ -33,7 +32,7 @@ def pair(record: dict[str, Any], options: ComparisonOptions, family: int, seeds:
         who = f"{lost[0]} has not" if len(lost) == 1 else f"Neither {lost[0]} nor {lost[1]} has"
         return (
             f"{who} learned the task: the accuracy interval does not clear the majority baseline, so the difference "
-            f"of {first} and {second}, {number(record['value'])}, says nothing."
+            f"of {first} and {second}, {number(record['value'])}, says nothing.{_one_training(record)}"
         )
     gap = f"{number(record['value'])} {_interval(record)}".rstrip()
     tested = _tested(record, options, family)
@@ -41,18 +40,21 @@ def pair(record: dict[str, Any], options: ComparisonOptions, family: int, seeds:
     if record["verdict"] == "found":
         better = record["better"]
         worse = second if better == first else first
-        text = f"{better} is better than {worse}: {first} minus {second} is {gap} in {options.metric} ({tested})."
+        here = "As trained here, " if record["scope"] == "checkpoints" else ""
+        text = f"{here}{better} is better than {worse}: {first} minus {second} is {gap} in {options.metric} ({tested})."
         lost = "".join(f" {name} has not learned the task." for name in record["not_learned"])
-        return f"{text}{lost} {_scope(record, seeds)}"
+        return f"{text}{lost} {_scope(record)}"
     if record["verdict"] == "equivalent":
         q = record["equivalence"]["q"]
+        here = "As trained here, " if record["scope"] == "checkpoints" else ""
         return (
-            f"{first} and {second} are equivalent within {margin} of {options.metric}: their difference is {gap} "
-            f"(two one-sided tests, {p_value(q)}). {_scope(record, seeds)}"
+            f"{here}{first} and {second} are equivalent within {margin} of {options.metric}: their difference is {gap} "
+            f"(two one-sided tests, {p_value(q)}). {_scope(record)}"
         )
     return (
         f"Whether {first} or {second} is better cannot be said: {first} minus {second} is {gap} in "
         f"{options.metric} ({tested}). Nor are they shown to be equivalent within {margin}.{_missed(record)}"
+        f"{_one_training(record)}"
     )
 
 
@@ -77,11 +79,26 @@ def _missed(record: dict[str, Any]) -> str:
     )
 
 
-def _scope(record: dict[str, Any], seeds: int) -> str:
-    if record["scope"] == "rows and seeds":
-        return "This holds for other rows and for other seeds."
-    which = "this one training of each" if seeds <= 1 else f"these {seeds} seeds"
-    return f"This holds for {which}, on other rows; other seeds may differ ({LEAST_SEEDS} would tell)."
+def _scope(record: dict[str, Any]) -> str:
+    said = _one_training(record).strip()
+    return said or "This is about the methods: it holds for other rows and for other seeds."
+
+
+def _one_training(record: dict[str, Any]) -> str:
+    """Return that one training tells nothing of its method; nothing where there are several."""
+    if record["scope"] != "checkpoints":
+        return ""
+    because = record["methods"]["because"]
+    if because == "one seed":  # an arm against a baseline, which is not drawn by a seed
+        return (
+            " This is about this trained model, on other rows; what the method does with other seeds is undecided "
+            "(one seed) and needs several."
+        )
+    which = "these two trained models" if because == "one seed each" else "these very trainings"
+    return (
+        f" This is about {which}, on other rows; whether the methods differ is undecided ({because}) and needs "
+        "several seeds of each."
+    )
 
 
 def ranking(
@@ -90,6 +107,14 @@ def ranking(
     """Return what order of the arms the comparisons allow."""
     if len(arms) < 2:
         return "There is one arm, and nothing to rank."
+    order = _ranking(arms, pairs, options)
+    told = any(one["verdict"] in ("found", "equivalent") for one in pairs if one["scope"] == "checkpoints")
+    return f"{order} {ONE_SEED}" if told else order
+
+
+def _ranking(
+    arms: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], options: ComparisonOptions
+) -> str:
     failed = [arm["arm"] for arm in arms if arm["learned"] is False]
     lost = f" Task not learned: {_listed(failed)}." if failed else ""
     if len(failed) == len(arms):
