@@ -22,11 +22,11 @@ SECTIONS = ("Formula", "Range", "How to read", "Cost", "Limits")
 
 
 def on_config(config: Any) -> Any:
-    """Give every lens and every recipe its line in the navigation."""
-    made = pages()
+    """Give every lens, every recipe and every page of results its line in the navigation."""
+    made = [*pages(), *(f"results/{file.name}" for file in sorted((DOCS / "results").glob("*.md")))]
     for entry in config.nav:
         for title, children in entry.items():
-            folder = {"Lenses": "lenses/", "Recipes": "recipes/"}.get(title)
+            folder = {"Lenses": "lenses/", "Recipes": "recipes/", "Results": "results/"}.get(title)
             if folder is not None:
                 children += [page for page in made if page.startswith(folder) and page not in children]
     return config

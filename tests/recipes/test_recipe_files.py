@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from tiny import tiny_folder
+from tiny_encoder_decoder import folder_of
 from tunescope.commands.recipes import Wanted, recipe_command
 from tunescope.config import recipes
 from tunescope.config.claims import ARTEFACT
@@ -60,6 +61,7 @@ def models(tmp_path_factory):
     return [
         f"gpt2={tiny_folder('gpt2', folder / 'gpt2', layers=12)}",
         f"bert={tiny_folder('bert', folder / 'bert', layers=12)}",
+        f"t5={folder_of('t5', folder / 't5')}",
     ]
 
 
@@ -68,7 +70,8 @@ def all_models(wanted, models):
     study, _ = Wanted(wanted[0], profile=wanted[1]).load()
     names = {arm.model for arm in study.arms if arm.scratch is None}
     place = dict(one.split("=") for one in models)
-    return [f"{name}={place['bert' if 'bert' in name else 'gpt2']}" for name in sorted(names)]
+    kind = {name: next((one for one in ("bert", "t5") if one in name), "gpt2") for name in sorted(names)}
+    return [f"{name}={place[one]}" for name, one in kind.items()]
 
 
 def every():
@@ -141,6 +144,46 @@ def test_a_folder_may_name_columns_in_its_own_way(tmp_path, models):
     study, _ = Wanted("gptology", ["data.text=other"], places=Places(models=models[:1])).load()
     assert study.data.text == "other"
     assert [arm.model for arm in study.arms] == [models[0].split("=")[1], "google-bert/bert-base-cased"]
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        (
+            "imdb-lora",
+            {"gpt2": ["gpt2-zero-shot", "gpt2-tuned", "gpt2-lora"], "bert": ["bert-tuned", "bert-lora"]},
+        ),
+        ("cnndm-summaries", {"gpt2": ["zero-shot", "tuned", "lora"]}),
+        ("gptology-as-published", {"gpt2": ["gpt2", "gpt2-right"], "bert": ["bert"]}),
+        ("emotion-gpt2", {"openai-community/gpt2": ["gpt2"]}),
+    ],
+)
+def test_a_model_is_named_as_in_the_recipe_without_a_profile(name, replaced, models):
+    place = dict(one.split("=") for one in models)
+    given = [f"{one}={place[one.rpartition('/')[2]]}" for one in replaced]
+    study, _ = Wanted(name, profile="small", places=Places(models=given)).load()
+    found = {
+        one: [arm.name for arm in study.arms if arm.model == place[one.rpartition("/")[2]]]
+        for one in replaced
+    }
+    assert found == replaced
+
+
+def test_a_profile_lifts_the_cap_of_a_split():
+    study, _ = Wanted("gptology-as-published", profile="small").load()
+    assert study.data.validation == 0
+    assert study.data.rows == {"train": 2000, "test": 872}
+
+
+def test_placed_lora_arms_have_equally_many_parameters():
+    for profile, blocks in ((None, 12), ("small", 6)):
+        study, _ = Wanted("cnndm-lora-placed", profile=profile).load()
+        ranks = {
+            arm.name: arm.options["peft"]["r"] * len(arm.options["peft"].get("layers_to_transform") or range(blocks))
+            for arm in study.arms if arm.name.startswith("lora")
+        }  # fmt: skip
+        assert set(ranks) == {"lora-targeted", "lora-random", "lora-all"}
+        assert len(set(ranks.values())) == 1
 
 
 @pytest.mark.parametrize(
@@ -225,7 +268,5 @@ def test_one_split_of_a_hub_data_set_is_named_after_a_hash(monkeypatch):
     monkeypatch.setattr(read.hub, "load_hub", load_hub)
     found = read.read_table("nyu-mll/glue#validation", name="sst2", revision="main")
     assert (found["a"].to_list(), found["split"].to_list()) == ([2, 3], ["validation", "validation"])
-    with pytest.raises(
-        DataError, match="has no split 'test'"
-    ):
+    with pytest.raises(DataError, match="has no split 'test'"):
         read.read_table("nyu-mll/glue#test", name="sst2", revision="main")

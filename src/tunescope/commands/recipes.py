@@ -43,20 +43,21 @@ class Wanted:
         """
         from tunescope.study import LENSES, METHODS, REFUSED_METHODS
 
-        def read(overrides: Sequence[str]) -> StudyConfig:
+        def read(overrides: Sequence[str], profile: str | None) -> StudyConfig:
             return load_study(
                 source,
                 overrides,
                 methods=METHODS,
                 lenses=LENSES,
                 refused=REFUSED_METHODS,
-                profile=self.profile,
+                profile=profile,
             )
 
         source = find_study(self.study)
-        study = read(self.overrides)
+        study = read(self.overrides, self.profile)
         if self.places:
-            study = read([*folder_overrides(study, self.places), *self.overrides])
+            full = read([], None) if self.profile is not None else study
+            study = read([*folder_overrides(study, self.places, full), *self.overrides], self.profile)
         return study, source
 
 

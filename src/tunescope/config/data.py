@@ -12,6 +12,13 @@ from tunescope.config.strict import Count, Format, LabelValue, Name, Seed, Share
 from tunescope.config.window import WINDOW_EXPECTED, WindowConfig
 
 
+def _capped(value: Any) -> Any:
+    """Leave splits out that have no cap, so that a profile can lift the cap of the study it stands on."""
+    return (
+        {split: cap for split, cap in value.items() if cap is not None} if isinstance(value, dict) else value
+    )
+
+
 class DataConfig(Strict):
     """Where the labelled texts come from and how they become rows."""
 
@@ -81,9 +88,10 @@ class DataConfig(Strict):
     fold: Annotated[int, BeforeValidator(no_boolean), Field(ge=0)] = Field(
         0, description="the number of the fold that is the test split: a whole number from 0 to below folds"
     )
-    rows: Count | dict[Split, Count] | None = Field(
+    rows: Annotated[Count | dict[Split, Count] | None, BeforeValidator(_capped)] = Field(
         None,
-        description="how many rows to keep (1 or more), a mapping from split to that number, or null for all",
+        description="how many rows to keep (1 or more), a mapping from split to that number (null: all of that "
+        "split), or null for all",
     )
     max_length: Count | None = Field(
         None, description="the most tokens of a text (1 or more), or null for the model's limit, at most 512"

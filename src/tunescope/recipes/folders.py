@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunescope.config import StudyConfig
+from tunescope.config import ArmConfig, StudyConfig
 from tunescope.config.problems import unknown
 from tunescope.config.text import to_yaml
 from tunescope.data.read import read_table, split_of_name
@@ -22,7 +22,8 @@ class Places:
 
     Attributes:
         data: A folder with one file a split (train, validation, test), or None.
-        models: Texts ``NAME=DIR``; the name is an arm's, a hub id or its last word. ``DIR`` alone serves all arms.
+        models: Texts ``NAME=DIR``; the name is an arm's, a hub id or its last word, under the profile or without
+            one, or what one of them has before its first dash (``bert`` for ``bert-lora``). ``DIR`` alone serves all.
     """
 
     data: Path | None = None
@@ -32,14 +33,20 @@ class Places:
         return self.data is not None or bool(self.models)
 
 
-def folder_overrides(study: StudyConfig, places: Places) -> list[str]:
+def folder_overrides(study: StudyConfig, places: Places, full: StudyConfig | None = None) -> list[str]:
     """Return the overrides ``key=value`` that put folders in the place of a study's data and models.
+
+    Args:
+        study: The study, under the profile that was asked for.
+        places: The folders.
+        full: The study without a profile, whose models may be named too.
 
     Raises:
         ConfigError: A folder is not there or holds no data, a column is missing, or a name is no model of the study.
     """
     found = [] if places.data is None else list(_data(study, places.data))
-    return [*found, *_models(study, places.models)]
+    models = {arm.name: arm.model for arm in full.arms} if full is not None else {}
+    return [*found, *_models(study, places.models, models)]
 
 
 def _line(key: str, value: Any) -> str:
@@ -120,7 +127,7 @@ def files_of(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _models(study: StudyConfig, wanted: Sequence[str]) -> Iterator[str]:
+def _models(study: StudyConfig, wanted: Sequence[str], full: Mapping[str, str]) -> Iterator[str]:
     arms = [arm for arm in study.arms if arm.scratch is None or arm.scratch.like is not None]
     for text in wanted:
         name, equals, folder = text.partition("=")
@@ -131,8 +138,7 @@ def _models(study: StudyConfig, wanted: Sequence[str]) -> Iterator[str]:
                 hint="Give NAME=DIR, where DIR is a model folder with config.json.",
             )
         place = str(Path(folder).resolve())
-        named = [arm for arm in arms if name in ("", arm.name, arm.grid, *_names(arm.model))
-                 or (arm.scratch is not None and name in _names(str(arm.scratch.like)))]  # fmt: skip
+        named = [arm for arm in arms if name == "" or name in _called(arm, full.get(arm.name))]
         if not named:
             known = [*dict.fromkeys(one for arm in arms for one in (*_names(arm.model)[-1:], arm.name))]
             raise ConfigError(
@@ -146,6 +152,13 @@ def _models(study: StudyConfig, wanted: Sequence[str]) -> Iterator[str]:
             yield _line(f"{key}.model", place)
             if arm.revision is not None:
                 yield _line(f"{key}.revision", None)
+
+
+def _called(arm: ArmConfig, full: str | None) -> set[str]:
+    """Return every name by which ``--model`` may mean an arm."""
+    names = {arm.name, *([arm.grid] if arm.grid else []), *_names(arm.model), *_names(full or "")}
+    names |= set(_names(str(arm.scratch.like))) if arm.scratch is not None else set()
+    return (names | {name.partition("-")[0] for name in names if "/" not in name}) - {""}
 
 
 def _names(model: str) -> tuple[str, ...]:
