@@ -23,7 +23,7 @@ LEVELS = {
     "training": 4, "evaluation": 4, "prompting": 4,
     "planted": 5, "summaries": 5, "lenses": 6, "foreign": 6, "expect": 6, "behaviour": 6,
     "report": 6,
-    "init": 7, "study": 7, "checkpoints": 7, "doctor": 7, "recipes": 7, "watch": 7, "export": 7,
+    "init": 7, "study": 7, "checkpoints": 7, "doctor": 7, "recipes": 7, "watch": 7, "export": 7, "corpus": 7,
     "api": 8, "serve": 8, "commands": 9, "cli": 10, "__main__": 11,
 }  # fmt: skip
 FREE = {

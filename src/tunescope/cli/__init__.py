@@ -27,6 +27,7 @@ COMMANDS = (
     ("inspect", models.inspect, "Say what one model is and does."),
     ("test", models.behaviour, "Test a model's behaviour with suites of pairs."),
     ("predict", models.predict, "Predict the labels of texts or of a file."),
+    ("corpus", models.corpus, "Predict a whole corpus: confident rows, frequent words, exchanged words."),
     ("report", results.report, "Write the report of a run folder again."),
     ("export", results.export, "Write figures, tables, methods and model cards for a paper or a hub."),
     ("serve", results.serve, "Show runs, reports and the bench in a browser."),

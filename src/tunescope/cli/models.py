@@ -158,3 +158,44 @@ def predict(
 
     wish = checkpoints.PredictionWish(model, texts or [], data, text, output, device, quiet, as_json)
     checkpoints.predict(wish)
+
+
+def corpus(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="A .parquet, .csv, .tsv or .jsonl file of any size.")],
+    text: Annotated[str, typer.Option(help="The text column.")] = "text",
+    label: Annotated[
+        str | None, typer.Option(help="The column of true classes; words are else counted by prediction.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write; runs/corpus if not given.")] = None,
+    engine: Annotated[str, typer.Option(help="polars (this machine) or spark.")] = "polars",
+    master: Annotated[
+        str | None,
+        typer.Option(help="Where Spark computes, as spark://host:7077; this machine if not given."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="The most confident rows of a class.")] = 100,
+    words: Annotated[int, typer.Option(help="The most frequent words of a class.")] = 20,
+    stop_words: Annotated[bool, typer.Option("--stop-words", help="Count function words too.")] = False,
+    flip: Annotated[
+        str, typer.Option(metavar="LEXICON", help="Exchange words in every row: a lexicon, a file, or none.")
+    ] = "gender",
+    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
+    shard_rows: Annotated[int, typer.Option(help="Rows that are computed and kept together.")] = 4096,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict every row of a file of any size; keep the most confident rows, frequent words and effects of words.
+
+    The same command again does only what is missing.
+
+    Example: tunescope corpus my-model --data tweets.parquet --text text --label emotion
+    """
+    from tunescope.commands import corpus as command
+    from tunescope.corpus import CorpusRequest
+
+    request = CorpusRequest(
+        model, data, text, output or Path("runs") / "corpus", label, engine, master, top, words, stop_words, flip,
+        max_length, shard_rows, device,
+    )  # fmt: skip
+    command.corpus(request, quiet, as_json)

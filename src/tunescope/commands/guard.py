@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from tunescope.errors import TunescopeError
+from tunescope.errors import ConfigError, TunescopeError
 
 SHOW_TRACEBACK = "TUNESCOPE_TRACEBACK"
 INTERRUPTED = 130
@@ -29,6 +29,7 @@ def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Ret
     @functools.wraps(command)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         try:
+            _refuse_processes()
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader went away, as in `tunescope recipes | head`; typer ends quietly
@@ -42,6 +43,22 @@ def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Ret
             sys.exit(code)
 
     return run
+
+
+def _refuse_processes() -> None:
+    """Refuse a launcher's second process and those after it: each would do the whole command by itself.
+
+    Raises:
+        ConfigError: ``torchrun`` or ``accelerate launch`` started several processes.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count not in ("", "0", "1"):
+        if os.environ.get("RANK", "0") != "0":
+            sys.exit(ConfigError.exit_code)  # the first process says why
+        raise ConfigError(
+            f"{count} processes were started, and each would run the whole command by itself.",
+            hint="Start it once, without torchrun or accelerate launch; --workers N trains N models at a time.",
+        )
 
 
 def explain(error: BaseException) -> tuple[str, int]:
