@@ -30,13 +30,15 @@ FILLERS = (
 )
 LENSES = (
     "cka", "similarity", "probes", "ablation", "spread", "dimensions", "maps", "patching", "patching_cross",
-    "grafting", "logit_lens", "attribution_direct", "words", "attention", "activations", "weights",
+    "grafting", "logit_lens", "attribution_direct", "words", "attention", "flow", "activations",
+    "weights",
 )  # fmt: skip
 FEW: dict[str, dict[str, Any]] = {
     "similarity": {"permutations": 20},
     "dimensions": {"train_rows": 40, "random": 2},
     "maps": {"methods": ["pca"], "axes": [2]},
     "words": {"gradient_rows": 2, "at_least": 3},
+    "flow": {"rows": {"n": 8}},
     "weights": {"rows": None},
 }
 

@@ -105,6 +105,7 @@ def test_it_fits_a_window_of_1300_by_900_and_one_hover_answers_in_all_lanes(told
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(120_000)
         heard = []
         page.on("console", lambda message: heard.append(message.text))
         page.goto(path.resolve().as_uri())

@@ -114,7 +114,9 @@ def test_no_script_of_theirs_runs_in_chromium(chromium, hostile, tmp_path):
     assert opened.console == []
     elements = Page(opened.dom).elements
     links = [a.get("href") or a.get("xlink:href") or "#" for _, a in elements]
-    assert not [link for link in links if not link.startswith(("#", "data:image/png")) and link != "data:,"]  # heatmaps
+    assert not [
+        link for link in links if not link.startswith(("#", "data:image/png")) and link != "data:,"
+    ]  # heatmaps
     assert not {tag for tag, _ in elements} & {"img", "iframe"}
     assert "&lt;img src=x" in opened.dom.split('class="main-svg"', 1)[1]  # label names are drawn, as text
 

@@ -53,6 +53,8 @@ def make_secret_run(folder):
     ids = rows.filter(pl.col("split") == "test")["row_id"].to_list()
     _words(folder, ids)
     _maps(folder, ids[:40])
+    _steps_and_watch(folder, ids[:12])
+    _bench(folder, ids[0])
     findings = read_json(folder / "findings.json")["findings"]
     said = f"The word that decides most is '{SECRET}', then {SECRET} again: it moves the margin by 0.300."
     findings.insert(0, {**findings[0], "lens": "words", "sentence": said, "control": f"the word {SECRET}a"})
@@ -111,6 +113,54 @@ def _maps(folder, ids):
     pl.DataFrame(points).write_parquet(folder / "results" / "examples" / "maps.parquet")
 
 
+def _steps_and_watch(folder, ids):
+    """Put the secret into the tokens whose maps play while the model is trained, and into notes on its steps."""
+    points = [
+        {"row_id": row, "model": "tuned", "label": "yes", "prediction": "no", "error": True, "kmeans": 0, "hdbscan": 0,
+         "arm": "full", "seed": 0, "site": "resid_post", "layer": 1, "method": "pca", "axes": 2, "x": float(i),
+         "y": float(step), "z": None, "step": step, "said": f"{SECRET} said"}
+        for step in (0, 5) for i, row in enumerate(ids)
+    ]  # fmt: skip
+    records = [
+        {"arm": "full", "seed": 0, "model": "tuned", "site": "resid_post", "layer": 1, "n": len(ids), "method": "pca",
+         "axes": 2, "metric": "trustworthiness", "value": 0.9, "low": 0.8, "high": 1.0, "control": 0.5, "step": step}
+        for step in (0, 5)
+    ]  # fmt: skip
+    steps = {"what": f"Steps of '{SECRET}'.", "rows": {"split": "test"}}
+    Result("steps", result_table(records), steps).save(folder / "results")
+    pl.DataFrame(points).write_parquet(folder / "results" / "examples" / "steps.parquet")
+    heads = [
+        {"arm": "full", "seed": 0, "model": "base_tuned", "lens": "attention", "metric": "jensen_shannon",
+         "site": "attn_pattern", "layer": 0,
+         "head": head, "step": step, "value": 0.1 * step, "of_metric": None}
+        for head in (0, 1) for step in (0, 5)
+    ]  # fmt: skip
+    Result("watch", result_table(heads), {"what": "Watched.", "rows": {}}).save(folder / "results")
+    maps = [
+        {"lens": "attention", "model": "tuned", "row_id": ids[0], "layer": 0, "head": 0, "step": step, "query": query,
+         "key": key, "value": 0.5, "query_token": f"{SECRET}{query}", "text": f"{SECRET} text"}
+        for step in (0, 5) for query in (0, 1) for key in (0, 1)
+    ]  # fmt: skip
+    pl.DataFrame(maps).write_parquet(folder / "results" / "examples" / "watch.parquet")
+
+
+def _bench(folder, row_id):
+    off = {"heads": [[[0.0, 1.0]]], "attention": [[0.0, 1.0]], "mlp": [[0.0, 1.0]]}
+    model = {
+        "logits": [0.1, 0.9],
+        "words": [[0.0, 0.5]],
+        "off": {"zero": off, "mean": off},
+        "tokens": [SECRET],
+    }
+    place = folder / "looks" / "full" / "seed-0" / "bench"
+    place.mkdir(parents=True)
+    write_json(place / "row.json", {
+        "arm": "full", "seed": 0, "base_head": "probe", "labels": list(LABELS), "layers": 1, "heads": 1,
+        "row_id": row_id, "label": 1, "text": f"{SECRET} here", "pieces": [SECRET], "cut": False, "words": [[0, 8]],
+        "chosen": "the first drawn validation row", "models": {"base": model, "tuned": model}, "swap": f"{SECRET}b",
+    })  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def secret_run(tmp_path_factory):
     return make_secret_run(tmp_path_factory.mktemp("texts") / "run")
@@ -118,7 +168,9 @@ def secret_run(tmp_path_factory):
 
 def test_without_texts_the_secret_is_nowhere_and_row_ids_are(secret_run):
     path = write_report(secret_run, texts="none")
-    pages = {name: everything(secret_run / name) for name in ("report.html", "maps.html")}
+    files = ("report.html", "maps.html", "steps.html", "watch.html")
+    pages = {name: everything(secret_run / name) for name in files}
+    assert sorted(one.name for one in secret_run.glob("watch-*.gif"))
     for name, text in pages.items():
         assert SECRET.lower() not in text.lower(), (
             name,
@@ -130,6 +182,7 @@ def test_without_texts_the_secret_is_nowhere_and_row_ids_are(secret_run):
     assert ids[0] in pages["report.html"]
     assert ids[0] in pages["maps.html"]
     assert "Texts are withheld" in pages["report.html"]
+    assert 'id="bench-rows"' in pages["report.html"]
     assert "Damaged" not in pages["report.html"]  # nothing broke because it was withheld
     assert path.stat().st_size < 10_000_000
 
@@ -139,6 +192,8 @@ def test_with_all_texts_the_secret_is_where_it_belongs(secret_run):
     assert f"{SECRET} wrote the text number" in everything(secret_run / "report.html")
     assert f"{SECRET} wrote the text number" in everything(secret_run / "maps.html")
     assert f"{SECRET} author" in everything(secret_run / "maps.html")
+    assert f"{SECRET} here" in everything(secret_run / "report.html")
+    assert f"{SECRET}1" in everything(secret_run / "watch.html")
 
 
 def test_examples_are_chosen_rows_and_no_hover_of_every_row(secret_run):

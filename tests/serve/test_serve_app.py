@@ -131,6 +131,23 @@ def test_nothing_but_the_written_pages_is_sent(client, path):
     assert client.get(path).status_code == 404
 
 
+def test_a_watched_trainings_page_and_movies_are_sent_with_the_policy_of_pages(moods, tmp_path):
+    run = shutil.copytree(moods, tmp_path / "run")
+    (run / "watch.html").write_text("<p>steps</p>", encoding="utf-8")
+    (run / "watch-heads.gif").write_bytes(b"GIF89a")
+    (run / "other.gif").write_bytes(b"GIF89a")
+    own = make_site(find_runs([run]), "cpu", 1e9)
+    client = TestClient(make_app(own, TOKEN, PORT), base_url=HOME, cookies={f"tunescope-{PORT}": TOKEN})
+    assert "/runs/run/watch.html" in client.get("/").text
+    page, movie = client.get("/runs/run/watch.html"), client.get("/runs/run/watch-heads.gif")
+    assert (page.status_code, movie.status_code) == (200, 200)
+    assert (movie.headers["content-type"], movie.content) == ("image/gif", b"GIF89a")
+    assert "sandbox" in movie.headers["content-security-policy"]
+    for path in ("other.gif", "watch-..%2fother.gif", "watch-none.gif"):
+        assert client.get(f"/runs/run/{path}").status_code == 404
+    assert own.close()
+
+
 def test_a_link_out_of_the_run_folder_is_not_followed(moods, tmp_path):
     run = shutil.copytree(moods, tmp_path / "run")
     (run / "report.html").unlink()

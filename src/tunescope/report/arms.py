@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunescope.report import costs
+from tunescope.report.cards import one_training
 from tunescope.report.figures import cost, style
 from tunescope.report.figures.select import pooled
 from tunescope.report.quality import Strip, majority_of, record_of, shared_domain, strip
@@ -22,6 +23,9 @@ from tunescope.report.text import (
 )
 
 MOST_NAMED = 6  # undecided pairs that one sentence names
+MODELS_NOT_METHODS = (
+    "This is about these trained models; with one seed each, whether the methods differ is undecided."
+)
 
 
 @dataclass(frozen=True)
@@ -257,6 +261,7 @@ def unresolved(run: RunFolder) -> str:
     with reading(run.folder, "comparison.json"):
         pairs = [(f"{one['first']} and {one['second']}", one["verdict"]) for one in comparison["pairs"]]
         by = f"by {comparison['metric']} on {comparison['split']}"
+        single = any(map(one_training, comparison["pairs"]))
     open_ = [names for names, verdict in pairs if verdict == "undecided"]
     void = sum(verdict == "task not learned" for _, verdict in pairs)
     lost = (
@@ -267,11 +272,13 @@ def unresolved(run: RunFolder) -> str:
     if not open_:
         resolved = len(pairs) - void
         said = f"Every difference between two arms is resolved {by} ({plural(len(pairs), 'pair')})."
-        return said if not void else f"{f'Resolved {by}: {resolved}.' if resolved else ''}{lost}".strip()
+        said = said if not void else f"{f'Resolved {by}: {resolved}.' if resolved else ''}{lost}".strip()
+        return f"{said} {MODELS_NOT_METHODS}" if single and resolved else said
     named = "; ".join(open_[:MOST_NAMED]) + (
         f"; and {len(open_) - MOST_NAMED} more" if len(open_) > MOST_NAMED else ""
     )
-    return f"Not resolved {by}, {len(open_)} of {plural(len(pairs), 'pair')}: {named}.{lost}"
+    alone = f" {MODELS_NOT_METHODS}" if single and len(open_) + void < len(pairs) else ""
+    return f"Not resolved {by}, {len(open_)} of {plural(len(pairs), 'pair')}: {named}.{lost}{alone}"
 
 
 def trade_off_figure(run: RunFolder, found: Arms) -> style.Figure | None:

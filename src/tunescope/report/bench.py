@@ -15,6 +15,8 @@ from tunescope.report.read import RunFolder
 PATTERN = "*/seed-*/bench/row.json"
 NEEDED = ("arm", "seed", "labels", "layers", "heads", "row_id", "text", "words", "models", "chosen")
 
+PLAIN = ("arm", "seed", "base_head", "labels", "layers", "heads", "row_id", "label", "cut", "chosen")
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -52,8 +54,12 @@ def bench(run: RunFolder) -> Shown | None:
 
 
 def _without_text(row: dict[str, Any]) -> dict[str, Any]:
-    models = {name: {**model, "words": []} for name, model in row["models"].items()}
-    return {**row, "text": "", "pieces": [], "words": [], "models": models}
+    """Return what is no text of the row; what is not known to be none is left out."""
+    models = {
+        name: {"logits": model["logits"], "off": model["off"], "words": []}
+        for name, model in row["models"].items()
+    }
+    return {**{name: row[name] for name in PLAIN if name in row}, "text": "", "words": [], "models": models}
 
 
 def _safe(rows: list[dict[str, Any]]) -> Markup:

@@ -103,10 +103,21 @@ def _pairs(run: RunFolder) -> list[dict[str, Any]]:
         return [
             {
                 **{key: one.get(key) for key in ("value", "low", "high", "n", "verdict", "sentence")},
-                "lens": "comparison", "metric": one["metric"], "control": f"the same {plural(int(one['n']), 'row')}",
+                "lens": "comparison", "metric": one["metric"], "control": _held(one),
             }
             for one in found["pairs"]
         ]  # fmt: skip
+
+
+def one_training(pair: Mapping[str, Any]) -> bool:
+    """Whether a pair of arms was compared by trained models alone: nothing is decided about their methods."""
+    # "rows" is what files of earlier versions say, of one training each as of few.
+    return pair.get("scope") in ("checkpoints", "rows")
+
+
+def _held(pair: Mapping[str, Any]) -> str:
+    rows = f"the same {plural(int(pair['n']), 'row')}"
+    return f"{rows}; these trained models, not their methods: no other seeds" if one_training(pair) else rows
 
 
 def _card(run: RunFolder, item: Mapping[str, Any]) -> Card:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunescope.report.cards import VERDICTS
+from tunescope.report.cards import VERDICTS, one_training
 from tunescope.report.figures.select import estimate
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import RunFolder, reading
@@ -17,6 +17,7 @@ COUNTED = {
     "found": "different", "equivalent": "equivalent", "undecided": "undecided",
     "task not learned": "where no arm has learned the task",
 }  # fmt: skip
+MODELS_ONLY = "these trained models"
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
@@ -38,6 +39,7 @@ class Pair:
         style: The verdict's class in the style sheet.
         sentence: What can and cannot be concluded.
         better: The better one where they differ, else empty.
+        about: What the verdict is about where that is not the methods: the trained models.
     """
 
     first: str
@@ -53,6 +55,7 @@ class Pair:
     style: str
     sentence: str
     better: str
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ def _pair(one: Mapping[str, Any], difference: Estimate, drawn: Strip | None) -> 
         style=VERDICTS.get(verdict, "undecided"),
         sentence=str(one.get("sentence") or ""),
         better=str(one.get("better") or ""),
+        about=MODELS_ONLY if one_training(one) and verdict in ("found", "equivalent") else "",
     )
 
 
@@ -222,7 +226,10 @@ def _spread(one: Mapping[str, Any]) -> Spread:
 def _notes(found: Mapping[str, Any], several: bool) -> list[str]:
     notes = []
     if not several and found.get("arms"):
-        notes.append("One seed each: how much another seed would change a value is not known.")
+        notes.append(
+            "One seed each: how much another seed would change a value is not known. A difference is one of these "
+            "trained models; whether the methods differ is undecided and needs several seeds."
+        )
     unpaired = found.get("unpaired_detectable") or {}
     if finite(unpaired.get("value")) is not None:
         notes.append(

@@ -12,6 +12,7 @@ import polars as pl
 from tunescope.errors import RunError
 from tunescope.files import atomic_path
 from tunescope.report.figures.style import Figure, plotly_figure
+from tunescope.report.text import cell
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -32,7 +33,7 @@ WRITERS = {".csv": "write_csv", ".parquet": "write_parquet", ".jsonl": "write_nd
 
 
 def write_table(table: pl.DataFrame, path: Path) -> Path:
-    """Write a table by the ending of a file's name, whole or not at all.
+    """Write a table by the ending of a file's name, whole or not at all; in CSV no text is taken for a formula.
 
     Raises:
         RunError: The ending is not known, or the place cannot be written.
@@ -42,6 +43,13 @@ def write_table(table: pl.DataFrame, path: Path) -> Path:
             f"{path.name} should end in {', '.join(WRITERS)} or .html, so that it is clear what to write.",
             hint=f"For example {path.stem or 'table'}.csv.",
         )
+    if path.suffix == ".csv":
+        texts = [
+            pl.col(name).map_elements(cell, pl.String)
+            for name, kind in table.schema.items()
+            if kind == pl.String
+        ]
+        table = table.with_columns(texts)
     with atomic_path(path) as temporary:
         getattr(table, WRITERS[path.suffix])(temporary)
     return path

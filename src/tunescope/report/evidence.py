@@ -14,8 +14,9 @@ from tunescope.report.read import LensResult, RunFolder, require
 from tunescope.report.readings import told
 from tunescope.report.stacks import by_stack
 from tunescope.report.text import plural
-from tunescope.report.trust import rows_said
+from tunescope.report.trust import ROWLESS, rows_said
 
+EXACT = "every entry of the weights, no rows"
 CKA_SCALE = style.Scale("cividis", "0 (nothing in common)", "0.5", "1 (same geometry)")
 SHARE_SCALE = style.Scale("blues", "0 % of the true class", "50 %", "100 %")
 HOW_CKA = (
@@ -216,7 +217,7 @@ def lens_sections(
     if result is None:
         return []
     table = checked(result, columns)
-    on = rows_said(result) or "rows not recorded"
+    on = EXACT if lens in ROWLESS else rows_said(result) or "rows not recorded"
     groups: list[Group] = []
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         for stack, part in by_stack(rows):

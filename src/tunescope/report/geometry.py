@@ -124,7 +124,9 @@ def _dimension_figures(one: Drawing) -> list[style.Figure]:
     if shares:
         caption = f"Exact shares of each class's logit, added up over dimensions, tuned, on {one.on}; all together 1."
         figures.append(
-            style.Figure(f"dimension-shares-{key}", "Shares of the logit, added up", shares, caption, HOW_SHARES)
+            style.Figure(
+                f"dimension-shares-{key}", "Shares of the logit, added up", shares, caption, HOW_SHARES
+            )
         )
     for model, folded in (("tuned", False), ("base", True)):
         curves = geometry.removal_panels(one.rows, model)
@@ -132,6 +134,8 @@ def _dimension_figures(one: Drawing) -> list[style.Figure]:
             caption = f"Accuracy of the {model} model as dimensions of the head's input go, on {one.on}."
             title = f"Removing dimensions: {model}"
             figures.append(
-                style.Figure(f"dimension-removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded)
+                style.Figure(
+                    f"dimension-removal-{key}-{model}", title, curves, caption, HOW_REMOVAL, folded=folded
+                )
             )
     return figures

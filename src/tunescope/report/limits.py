@@ -9,7 +9,7 @@ from tunescope.report.audit import audit_findings
 from tunescope.report.quality import Score, metric_tables, scores
 from tunescope.report.read import RunFolder
 from tunescope.report.text import listed, plural
-from tunescope.report.trust import base_heads, rows_said
+from tunescope.report.trust import ROWLESS, base_heads, rows_said
 
 AUDIT_FOUND = "The data audit found what makes numbers untrue:"
 
@@ -37,11 +37,7 @@ def limits(run: RunFolder, found: Sequence[Score] | None = None) -> list[str]:
             "nothing but that."
         )
     bounds = [(score.accuracy.low, score.accuracy.high) for score in found]
-    if run.compare is not None:
-        told.append(
-            "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
-            "not known, and neither is which rows they were trained on."
-        )
+    told += _elsewhere(run)
     told += comparison.undecided(run)
     widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
     if widths:
@@ -56,6 +52,20 @@ def limits(run: RunFolder, found: Sequence[Score] | None = None) -> list[str]:
     told += _lens_limits(run)
     notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
     return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
+
+
+def _elsewhere(run: RunFolder) -> list[str]:
+    """Return what is not known of checkpoints that were trained elsewhere."""
+    if run.compare is None:
+        return []
+    if run.inspected:
+        return ["Trained elsewhere: which rows the model was trained on is not known. Nothing was compared."]
+    if len({one.get("seed") for one in run.compare.get("pairs") or [] if isinstance(one, dict)}) > 1:
+        return ["Trained elsewhere: which rows the checkpoints were trained on is not known."]
+    return [
+        "Checkpoints trained elsewhere: each is one training, so how much another seed would change is "
+        "not known, and neither is which rows they were trained on."
+    ]
 
 
 def brief(told: Sequence[str], most: int = 3) -> list[str]:
@@ -98,11 +108,10 @@ def _lens_limits(run: RunFolder) -> list[str]:
     known = {f"{item.arm}: {note}" for item in run.arms for note in (item.metrics or {}).get("notes") or []}
     for result in run.results.values():
         rows = rows_said(result)
-        told.append(
-            f"{result.lens} looked at {rows}."
-            if rows
-            else f"{result.lens}: which rows it looked at is not said."
-        )
+        if rows:
+            told.append(f"{result.lens} looked at {rows}.")
+        elif result.lens not in ROWLESS:
+            told.append(f"{result.lens}: which rows it looked at is not said.")
         notes = [str(note) for note in result.provenance.get("notes") or []]
         told += [f"{result.lens}: {note}" for note in notes if note not in known]
     if "ablation" in run.results:

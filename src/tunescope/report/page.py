@@ -31,6 +31,7 @@ from tunescope.report import (
     elsewhere,
     evidence,
     expectations,
+    facts,
     grids,
     limits,
     map_file,
@@ -178,6 +179,7 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "prompts": (partial(prompts.prompts, run), None),
         "expectations": (partial(expectations.expectations, run), None),
         "claims": (partial(claims.claims, run), None),
+        "facts": (partial(facts.facts, run), None),
         "elsewhere": (partial(elsewhere.elsewhere, run), None),
         "metric_tables": (partial(quality.metric_tables, run), []),
         "data": (partial(tables.data, run), None),
@@ -213,9 +215,11 @@ def _context(run: RunFolder) -> dict[str, Any]:
 def _answer(run: RunFolder, found: Sequence[quality.Score], written: Any) -> list[quality.Piece]:
     if written is not None:
         return list(summaries.answer(run, written))
-    return (
-        quality.answer(run, found) if found else [*quality.without_accuracy(run), *strip.inside_sentence(run)]
-    )
+    if found:
+        return quality.answer(run, found)
+    if run.inspected:
+        return facts.shape(run)
+    return [*quality.without_accuracy(run), *strip.inside_sentence(run)]
 
 
 def _logged(run: RunFolder) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None:

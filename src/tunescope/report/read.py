@@ -81,6 +81,7 @@ class RunFolder:
     expect: dict[str, Any] | None = None
     grids: dict[str, Any] | None = None
     elsewhere: dict[str, Any] | None = None
+    inspection: dict[str, Any] | None = None  # where one model was inspected and nothing compared
     texts: Texts = "all"
     damaged: Mapping[str, str] = field(default_factory=dict)  # by file: what is wrong with it
     withheld: Withheld | None = None  # set where texts is "none"
@@ -89,6 +90,21 @@ class RunFolder:
     def name(self) -> str:
         """The study's name, or the folder's."""
         return str((self.study or {}).get("name") or (self.compare or {}).get("name") or self.folder.name)
+
+    @property
+    def inspected(self) -> bool:
+        """Whether one model was looked at and nothing was compared."""
+        return bool((self.compare or {}).get("inspected"))
+
+    @property
+    def refused(self) -> dict[str, list[tuple[str, str]]]:
+        """Lenses that could not look at an arm: by lens, the arms and the reasons."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for one in (self.compare or {}).get("refused") or []:
+            if isinstance(one, dict) and one.get("lens"):
+                why = str(one.get("why") or "no reason is recorded")
+                found.setdefault(str(one["lens"]), []).append((str(one.get("arm") or ""), why))
+        return found
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -185,6 +201,7 @@ def read_run(folder: Path, texts: Texts = "all") -> RunFolder:
         expect=files.json("expect.json", {"verdicts": list}),
         grids=files.json("grids.json", {"grids": list}),
         elsewhere=files.json("elsewhere.json"),
+        inspection=files.json("inspect.json", {"architecture": dict, "parameters": dict}),
         texts=texts,
         damaged=files.damaged,
     )

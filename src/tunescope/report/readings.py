@@ -214,6 +214,10 @@ READINGS: dict[str, tuple[str, str, str]] = {
         "A dark cell: the head's weights moved far.",
         "A head that moved need not matter: read it beside the ablation of heads.",
     ),
+    "weight-statistics": (
+        "What every matrix of the model is like: size of its entries, and in how many directions it acts.",
+        "A dark cell: larger entries, or more directions, than the model's other matrices.", "",
+    ),
     "weight-ranks": ("In how many directions each matrix moved.", "Up: spread over more directions.", ""),
     "intruders": (
         "How many leading directions of the tuned weights are new.",

@@ -118,6 +118,10 @@ SECTIONS: tuple[Section, ...] = (
     Section("flow", "Information flow", "Information flow", flow.groups),
     Section("activations", "Activations", "Activations", activations.groups),
     Section("weights", "Weights", "Weights", weights.groups),
+    Section(
+        "weight_statistics", "Weights", "What the weights are like", weights.statistics_groups,
+        "Size and rank of every weight matrix.",
+    ),
     Section("watch", "Training as it happened", "Training as it happened", watch.groups),
 )  # fmt: skip
 
@@ -131,6 +135,7 @@ def sections(run: RunFolder) -> list[Shown]:
     of_lenses = {Path(name).stem: said for name, said in run.damaged.items() if name.startswith("results/")}
     for section in SECTIONS:
         result = run.results.get(section.lens)
+        refused = tuple(f"{arm}: left out, because {why}" for arm, why in run.refused.get(section.lens, ()))
         broken = Damage({lens: said for lens, said in of_lenses.items() if lens == section.lens})
         nothing: list[Group] = []
         found = (
@@ -142,8 +147,10 @@ def sections(run: RunFolder) -> list[Shown]:
         elif result is not None and found:
             about = result.provenance
             lead = " ".join(filter(None, (str(about.get("what") or section.what), section.beside)))
-            notes = tuple(str(note) for note in about.get("notes") or ())
+            notes = (*(str(note) for note in about.get("notes") or ()), *refused)
             shown.append(Shown(section.anchor, section.short, section.title, lead, found, notes))
-        elif section.missing:
+        elif refused:
+            shown.append(Shown(section.anchor, section.short, section.title, "", [], (), " ".join(refused)))
+        elif section.missing and not run.inspected:
             shown.append(Shown(section.anchor, section.short, section.title, "", [], (), section.missing))
     return shown

@@ -58,10 +58,12 @@ def depth_figure(run: RunFolder) -> style.Figure | None:
         if "ablation" in run.results
         else ""
     )
-    caption = (
-        f"{_sentence('; '.join(strip.said))} Solid: tuned, with 95 % interval{_seed_words(run)}. Dotted with open "
-        f"marks: base.{bands}{flattery}{strip.stacks}"
+    marks = (
+        "With 95 % interval."
+        if run.inspected
+        else f"Solid: tuned, with 95 % interval{_seed_words(run)}. Dotted with open marks: base."
     )
+    caption = f"{_sentence('; '.join(strip.said))} {marks}{bands}{flattery}{strip.stacks}"
     return style.Figure("depth", "Layer by layer", (depth.depth_strip(strip.lanes),), caption)
 
 

@@ -16,11 +16,7 @@ from tunescope.report.read import SPLITS, LensResult, RunFolder, require
 from tunescope.report.text import Estimate, finite, listed, number, percent, probability, visible
 from tunescope.report.trust import flat, rows_said
 
-KNOWN_LENSES = (
-    "cka", "ablation", "planted", "spread", "dimensions", "similarity", "probes", "maps",
-    "logit_lens", "attribution_direct", "words", "patching", "patching_cross", "grafting", "behaviour", "weights",
-    "attention", "watch", "other_models", "claims", "steps",
-)  # fmt: skip
+SHOWN_ELSEWHERE = ("planted", "behaviour", "claims")  # results with sections that are no lens's
 SHOWN_ROWS = 200
 SHOWN_EXAMPLES = 6
 SHOWN_CHARACTERS = 300
@@ -49,7 +45,10 @@ class Lens:
 
 def other_lenses(run: RunFolder) -> list[Lens]:
     """Return every result that has no section of its own, so that new lenses show at once."""
-    return [_lens(result) for name, result in run.results.items() if name not in KNOWN_LENSES]
+    from tunescope.report.sections import SECTIONS  # its builders use the tables of this module
+
+    known = {*SHOWN_ELSEWHERE, *(section.lens for section in SECTIONS)}
+    return [_lens(result) for name, result in run.results.items() if name not in known]
 
 
 def _lens(result: LensResult) -> Lens:

@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 MISSING = "–"
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _CONTROL_PICTURES = 0x2400
 _DIRECTION_MARKS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _VISIBLE = {
@@ -63,6 +64,12 @@ def for_plotly(value: Any, limit: int | None = 60) -> str:
     """Return text that Plotly draws literally: no tags or line breaks, at most ``limit`` characters."""
     text = " ".join(str(visible(str(value), limit)).split())
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cell(text: str) -> str:
+    """Return text for a CSV cell that no spreadsheet takes for a formula: such text begins with an apostrophe."""
+    shown = str(visible(text))
+    return f"'{shown}" if shown.startswith(FORMULA_SIGNS) else shown
 
 
 def finite(value: Any) -> float | None:

@@ -55,11 +55,13 @@ SAFE_KEYS = SAFE_COLUMNS | _words("""
     calibration baseline baselines precision padding task type shape variants sites edits components orders
     directions positions head_positions choose pairs tokens_of question all_but_one as_published suites methods parts
     sameness smallest padding_side budget dtype passed version machine license revision id
+    family model_type norm attention positions_by pooling computed
 """)
 # Entries and columns that hold sentences of ours, which may quote.
 PROSE = _words("""
     sentence note notes control test rows how why what about advice reason ranking said bound_reason method grouped_by
     assumption assumptions source statement rule ours theirs needed claim error message hint equivalence lookup
+    verified can
 """)
 OWN_SLICES = ("tokens", "truncated")  # slices that tunescope makes of every run: no columns of the data
 OWN_QUOTED = frozenset(
@@ -247,6 +249,7 @@ def withhold(run: RunFolder) -> RunFolder:
         expect=value(run.expect),
         grids=value(run.grids),
         elsewhere=value(run.elsewhere),
+        inspection=value(run.inspection),
         withheld=known,
     )  # fmt: skip
 

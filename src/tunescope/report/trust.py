@@ -17,6 +17,7 @@ from tunescope.report.text import finite, listed, number, percent, plural, visib
 MUCH_TRUNCATION = 0.05
 MOST_SAID = 96  # characters of a red finding in the trust bar
 FEW_ROWS = 500
+ROWLESS = ("weights", "weight_statistics")  # they read the weights alone; their n counts entries
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Trust:
 def trust_bar(run: RunFolder) -> list[Trust]:
     """Return rows, seeds, the audit (or repeated texts), truncation, corrected tests and doctor, each with a state."""
     checked = _repeats(run) if run.audit is None else _audit(run)
+    if run.inspected:  # nothing was trained; without rows the weights alone were read
+        looked = [_rows(run), checked, _truncation(run), _tests(run)] if run.summary is not None else []
+        return [*looked, _doctor(run)]
     return [_rows(run), _seeds(run), checked, _truncation(run), _tests(run), _doctor(run)]
 
 
@@ -153,6 +157,8 @@ def rows_said(result: LensResult) -> str:
 
     The provenance may hold the number that was asked for; the table holds how many there were.
     """
+    if result.lens in ROWLESS:
+        return ""
     rows = result.provenance.get("rows")
     rows = rows if isinstance(rows, Mapping) else {}
     measured = result.table["n"].max() if "n" in result.table.columns else None

@@ -20,6 +20,14 @@ HOW_INTRUDERS = (
     "Leading directions of the tuned matrix that no direction of the base resembles. LoRA makes them sooner than full "
     "tuning; grey is what noise of the same size makes."
 )
+CAPTION_STATISTICS = (
+    "Each map from its smallest to its greatest value. Deviation: standard deviation of a matrix's entries. Stable "
+    "rank: squared Frobenius over squared spectral norm, as a share of what independent Gaussian entries would have."
+)
+HOW_STATISTICS = (
+    "A cell unlike its neighbours is a layer that training shaped differently. A stable rank far below 100 % means "
+    "that a few directions carry the matrix."
+)
 
 HOW_ARMS = (
     "A LoRA arm's rank cannot pass its r; full tuning of the same size spread over many more directions is the usual "
@@ -33,6 +41,20 @@ def groups(run: RunFolder) -> list[Group]:
     own = lens_sections(run, "weights", weights.COLUMNS, _figures)
     together = _together(run) if own else []
     return [*together, *own]
+
+
+def statistics_groups(run: RunFolder) -> list[Group]:
+    """Return maps of one model's weights: size of their entries, and rank beside that of a random matrix."""
+    return lens_sections(run, "weight_statistics", weights.STATISTICS_COLUMNS, _statistics)
+
+
+def _statistics(one: Drawing) -> list[style.Figure]:
+    found = [weights.statistic_map(one.rows, metric) for metric in weights.STATISTICS]
+    panels = tuple(panel for panel in found if panel is not None)
+    if not panels:
+        return []
+    name = f"weight-statistics-{one.number}"
+    return [style.Figure(name, "Every matrix", panels, CAPTION_STATISTICS, HOW_STATISTICS)]
 
 
 def _together(run: RunFolder) -> list[Group]:

@@ -25,7 +25,7 @@ from tunescope.serve.asking import URGENCY, BadQuestion, Question, about, answer
 from tunescope.serve.benches import Benches
 from tunescope.serve.guard import REPORT_POLICY, Guard, TooLarge
 from tunescope.serve.opening import open_bench
-from tunescope.serve.runs import PAGES, ServedRun
+from tunescope.serve.runs import MOVIE, PAGES, ServedRun
 from tunescope.serve.telling import TellingProgress
 from tunescope.serve.work import Busy, Ended, Job, Worker
 
@@ -106,16 +106,18 @@ async def _static(request: Request) -> Response:
 
 
 async def _page(request: Request) -> Response:
-    """Send one of a run's written pages; no other file of the folder is ever sent."""
+    """Send one of a run's written pages, or a movie of its own; no other file of the folder is ever sent."""
     run, name = _site(request).runs.get(request.path_params["run"]), request.path_params["name"]
-    if run is None or name not in PAGES:
+    movie = MOVIE.fullmatch(name) is not None
+    if run is None or not (movie or name in PAGES):
         return _missing("There is no such run or page.")
     path = run.folder / name
     # A link out of the folder is not followed.
     if not path.is_file() or path.resolve().parent != run.folder.resolve():
         return _missing(f"This run has no {name}.")
     headers = {"content-security-policy": REPORT_POLICY}
-    return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
+    kind = "image/gif" if movie else "text/html; charset=utf-8"
+    return FileResponse(path, media_type=kind, headers=headers)
 
 
 async def _bench_page(request: Request) -> Response:

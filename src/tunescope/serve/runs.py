@@ -12,7 +12,13 @@ from tunescope.errors import RunError, TunescopeError
 from tunescope.report.read import ArmRun, RunFolder, read_run
 
 MARKS = ("study.resolved.yaml", "compare.json")
-PAGES = {"report.html": "Report", "maps.html": "Maps", "steps.html": "Training steps"}
+PAGES = {
+    "report.html": "Report",
+    "maps.html": "Maps",
+    "steps.html": "Training steps",
+    "watch.html": "Training as it happened",
+}
+MOVIE = re.compile(r"watch-[A-Za-z0-9._-]+\.gif")  # moving pictures that watch.html offers
 PROMPTED = "zero_shot"
 
 

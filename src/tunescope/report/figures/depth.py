@@ -63,7 +63,7 @@ def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
         suffix = "" if index == 0 else str(index + 1)
         top = 1 - index * share
         axes[f"yaxis{suffix}"] = style.axis(
-            domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)], nticks=4, **_lane_range(lane)
+            domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)], nticks=3, **_lane_range(lane)
         )
         notes.append(_lane_title(lane, top))
         data += _control_band(lane, lane.control, layers, f"y{suffix}")

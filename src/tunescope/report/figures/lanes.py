@@ -143,7 +143,7 @@ def graft_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
             bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
             low, high = control.get(layer, (bounds[0], bounds[0]))
             control[layer] = (min(low, *bounds), max(high, *bounds))
-    title = "accuracy recovered by grafting up to here, share of the gain"
+    title = "share of the accuracy gain, grafted up to here"
     return Lane(title, "grafted up to here", tuple(lines), control) if lines else None
 
 

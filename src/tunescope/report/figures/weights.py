@@ -11,6 +11,8 @@ from tunescope.report.figures.select import only, values
 from tunescope.report.text import finite, for_plotly, number, percent
 
 COLUMNS = ("arm", "model", "site", "layer", "head", "metric", "value")
+STATISTICS_COLUMNS = ("arm", "site", "layer", "metric", "value", "control")
+STATISTICS = {"deviation": "deviation of entries", "greatest": "greatest entry", "stable_rank": "stable rank"}
 ORDER = ("query", "key", "value", "attn_projection", "mlp_projection")
 BY_HEAD = ("query", "key", "value", "attn_projection")
 Record = dict[str, Any]
@@ -20,6 +22,30 @@ def limit(rows: pl.DataFrame) -> float:
     """Return the greatest relative change of any matrix or head of a block: the end of the colour scale."""
     moved = only(rows, metric="relative_frobenius").filter(pl.col("layer").is_not_null())
     return finite(moved["value"].max()) or 1.0
+
+
+def statistic_map(rows: pl.DataFrame, metric: str) -> style.Panel | None:
+    """Return one number of each matrix, matrices down and layers across; a rank as a share of its control."""
+    own = only(rows, metric=metric).filter(pl.col("layer").is_not_null() & pl.col("value").is_not_null())
+    if own.is_empty():
+        return None
+    share = metric == "stable_rank"
+    if share:
+        own = own.with_columns(rank=pl.col("value"), value=pl.col("value") / pl.col("control"))
+
+    def say(cell: Record) -> str:
+        if not share:
+            return f"{STATISTICS[metric]}: {number(cell['value'])}"
+        of = f"that of random entries, {number(cell['control'])}"
+        return f"stable rank: {number(cell['rank'])}, {percent(cell['value'])} of {of}"
+
+    names = values(own, "site")
+    parts = [*(name for name in ORDER if name in names), *(name for name in names if name not in ORDER)]
+    low, high = finite(own["value"].min()) or 0.0, finite(own["value"].max()) or 1.0
+    ends = (percent(low), percent(high)) if share else (number(low), number(high))
+    look = cells.Look(low, high, style.BLUES, 90 + 24 * len(parts))
+    title = f"{STATISTICS[metric]}, {ends[0]} to {ends[1]}"
+    return cells.layer_map(title, own, ("site", parts, [for_plotly(name, 34) for name in parts]), look, say)
 
 
 def matrix_panel(rows: pl.DataFrame, top: float) -> style.Panel | None:
