@@ -118,6 +118,8 @@ def _padding_reason(classifier: Classifier, options: InputOptions) -> str | None
         return "training.padding says bucket"
     if options.compiled:
         return "a compiled model wants few shapes of batches"
+    if classifier.pooling == "last_padded":
+        return "the pooling last_padded reads padding"
     return packing_problem(classifier.model, classifier.family)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
@@ -78,7 +79,8 @@ class ClassifierTrainer(Trainer):
         seed = streams(self.job.options.seed)["order"]
         if self.job.prepared.fitting.sampling == "balanced":
             return BalancedSampler(rows.tokens.labels, rows.lengths, size, seed)
-        return LengthGroupedSampler(rows.lengths, size, seed)
+        padded = self.job.classifier.pooling == "last_padded"  # as published: rows of any length in one batch
+        return LengthGroupedSampler(np.ones_like(rows.lengths) if padded else rows.lengths, size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler:
         rows = eval_dataset if isinstance(eval_dataset, TokenRows) else self.job.validation
