@@ -41,7 +41,7 @@ def test_the_page_draws_the_planted_head_and_where_grafting_finds_the_task(tmp_p
     assert curve["x"] == [-1, 0, 1, 2]
     assert [round(value, 4) for value in curve["y"]] == [0, 0, 1, 1]
     lane = figure(page, "depth-1")
-    assert any("grafting up to here" in note["text"] for note in lane["layout"]["annotations"])
+    assert any("grafted up to here" in note["text"] for note in lane["layout"]["annotations"])
     sentences = {output.lens: [one.sentence for one in output.findings] for output in outputs}
     assert "Tuning put the task as deep as block 1" in sentences["grafting"][0]
     assert "L1.attention (1 part) suffice" in sentences["grafting"][3]

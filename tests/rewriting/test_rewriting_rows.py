@@ -170,6 +170,7 @@ class Reader:
     senses = {  # noqa: RUF012
         ("glad", "a"): [Sense(("glad", 2), ("beaming", 1)), Sense(*GLAD)],
         ("even", "r"): [Sense(("even", 10), ("yet", 3)), Sense(("even", 12), ("still", 4))],
+        ("quickly", "r"): [Sense(("quickly", 9), ("rapidly", 4))],
         ("rock", "n"): [Sense(("rock", 3))],
     }  # fmt: skip
 
@@ -190,10 +191,10 @@ def test_wordnet_takes_the_commonest_sense_of_the_part_of_speech():
 
 
 def test_frequent_words_are_looked_up_as_their_commonest_part_of_speech():
-    texts = ["glad glad even rock", "Glad, even so"]
+    texts = ["glad glad even quickly rock", "Glad, quickly even so"]  # even is a function word
     lexicon = frequent_synonyms(texts, reader=Reader())
     assert {term: (entry.targets, entry.part_of_speech) for term, entry in lexicon.entries.items()} == {
-        "glad": (("happy",), "adjective"), "even": (("still",), "adverb"),
+        "glad": (("happy",), "adjective"), "quickly": (("rapidly",), "adverb"),
     }  # fmt: skip
     assert set(frequent_synonyms(texts, most=1, reader=Reader()).entries) == {"glad"}
     with pytest.raises(ConfigError, match="no synonym for any"):

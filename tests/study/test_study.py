@@ -263,7 +263,7 @@ def small(reviews, gpt2_folder, tmp_path_factory):
 
 STOPS = {
     "make_data": "work", "make_summary": "work", "make_baselines": "evidence", "make_training": "fit",
-    "make_evaluation": "measure", "make_looks": "look", "make_results": "look", "make_comparison": "evidence",
+    "make_evaluation": "measure", "make_looks": "look", "make_comparison": "evidence", "make_results": "look",
     "_report": "execute",
 }  # fmt: skip
 

@@ -106,10 +106,7 @@ def make_results(context: Context) -> None:
 
 def _tables(parts: Sequence[LensOutput]) -> dict[str, pl.DataFrame]:
     names = dict.fromkeys(part.lens for part in parts)
-    return {
-        name: joined_tables(part.table for part in parts if part.lens == name)
-        for name in names
-    }
+    return {name: joined_tables(part.table for part in parts if part.lens == name) for name in names}
 
 
 def subject_of(context: Context, arm: ArmConfig, seed: int) -> Subject:
@@ -152,9 +149,7 @@ def _planted_folder(context: Context) -> Path | None:
     return folder if planted_name(context.study) is not None else None
 
 
-def base_head(
-    context: Context, arm: ArmConfig, seed: int, base: Classifier, tuned: Classifier
-) -> Classifier:
+def base_head(context: Context, arm: ArmConfig, seed: int, base: Classifier, tuned: Classifier) -> Classifier:
     """Give the base model the head that its logits come from."""
     if arm.base_head == "probe":
         train = context.train_tokens(arm, base)

@@ -93,6 +93,8 @@ def _interval(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, 
     one, two = (ranks - ranks.mean(1, keepdims=True) for ranks in (one, two))
     size = np.sqrt((one**2).sum(1) * (two**2).sum(1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        draws = np.where(size > 0, (one * two).sum(1) / size, np.nan)  # a resample of one value has no correlation
+        draws = np.where(
+            size > 0, (one * two).sum(1) / size, np.nan
+        )  # a resample of one value has no correlation
     low, high = np.nanquantile(draws, (0.025, 0.975))
     return float(low), float(high)

@@ -84,7 +84,9 @@ def direct_tokens(
     require_finite(values, mask, row_ids)
     wanted = (targets != NOTHING).to(hidden.device)
     generators = [torch.Generator().manual_seed(derive_seed(seed, "direct", row_id)) for row_id in row_ids]
-    slopes, constant, contrast = token_slopes(model, hidden[wanted], targets[targets != NOTHING].to(hidden.device))
+    slopes, constant, contrast = token_slopes(
+        model, hidden[wanted], targets[targets != NOTHING].to(hidden.device)
+    )
     weights = wanted.double() / wanted.sum(1, keepdim=True).clamp(min=1)  # [B, T]
     way = torch.zeros(*wanted.shape, 1, model.width, dtype=torch.float64, device=hidden.device)
     way[wanted] = (slopes * weights[wanted][:, None])[:, None]
