@@ -105,7 +105,9 @@ def test_what_cannot_be_compared_is_said(folder, tmp_path):
         ModelError, match=r"is a language model and .*classifier is a classifier; one comparison"
     ):
         compared([folder / "tuned", classifier])
-    with pytest.raises(LensError, match="The lens 'words' cannot look at tuned: it needs classes, and tuned is a language model"):
+    with pytest.raises(
+        LensError, match="'words' cannot look at tuned: it needs classes, and tuned is a language"
+    ):
         compared([folder / "tuned"], lenses=[LensConfig(lens="words")])
     masked = tiny_folder("bert", tmp_path / "masked", language=True, layers=2)
     with pytest.raises(ModelError, match=r"is a causal language model and .*masked a masked one"):
