@@ -136,6 +136,7 @@ def test_foreign_text_stays_text(name, tmp_path):
         assert not any("<img" in text for text in trace["text"])
 
 
+@pytest.mark.slow  # its virtual time ends before a busy machine has drawn
 def test_both_files_draw_in_chromium_without_a_word_in_the_console(chromium, tmp_path):
     folder = make_maps(tmp_path / "run", labels=(IMAGE, CLOSE), arm=f"full {IMAGE}")
     write_report(folder)
