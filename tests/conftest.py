@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,6 +13,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # on busy cores its threads 
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
 SHARED = Path(os.environ.get("TUNESCOPE_SHARED", PROJECT.parent / "shared"))
 
 
@@ -21,6 +27,18 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs real data in {SHARED} (TUNESCOPE_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium that asks the network nothing; ended with the module, since two drivers cannot run at once."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, which is not installed here")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

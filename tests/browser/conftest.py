@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
 WORDS = {
     "=good": ("love", "fine day", "warm"),
     "bad": ("sad", "noise", "cold"),
@@ -85,15 +79,3 @@ def rich_run(tmp_path_factory, gpt2_folder) -> Path:
     folder = tmp_path_factory.mktemp("rich")
     study = load_study(study_of(folder, gpt2_folder), [], methods=METHODS, lenses=known)
     return run(study, folder / "run", progress=Progress(quiet=True))
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """One Chromium for all tests of this folder."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium, which is not installed here")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield opened
-        opened.close()

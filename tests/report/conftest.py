@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_browser import CHROMIUM, Page
+from report_browser import Page
 from report_run import make_run
 
 from tunescope.report import write_report
@@ -29,10 +29,3 @@ def run_copy(whole_run, tmp_path) -> Path:
     shutil.copytree(whole_run, tmp_path / "run")
     (tmp_path / "run" / "report.html").unlink()
     return tmp_path / "run"
-
-
-@pytest.fixture
-def chromium() -> str:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium, which is not installed here")
-    return CHROMIUM

@@ -5,33 +5,43 @@ from __future__ import annotations
 import base64
 import gzip
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
-    "--window-size=1280,16000", "--virtual-time-budget=20000", "--dump-dom",
-)  # fmt: skip
+# Draws every figure that no fold hides, as a reader does who scrolls through the page, and waits for each.
+DRAW = """async () => {
+  const wait = (time) => new Promise((done) => setTimeout(done, time));
+  const plots = [...document.querySelectorAll(".plot")].filter((plot) => !plot.closest("details:not([open])"));
+  const open = (plot) => plot.dataset.drawn !== "done" && !plot.textContent.includes("could not be drawn");
+  for (const plot of plots) { plot.scrollIntoView(); await wait(10); }
+  for (let turn = 0; turn < 2400 && plots.some(open); turn += 1) await wait(50);
+}"""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A page after its scripts ran."""
+    """A page after its scripts ran and its figures were drawn."""
 
     dom: str
     console: list[str]
 
 
-def open_page(path: Path, profile: Path) -> Opened:
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", path.resolve().as_uri()]
-    done = subprocess.run(command, capture_output=True, timeout=180, check=True)
-    lines = done.stderr.decode(errors="replace").splitlines()
-    return Opened(done.stdout.decode(errors="replace"), [line for line in lines if "CONSOLE" in line])
+def open_page(browser: Any, path: Path) -> Opened:
+    """Opens a page, scrolls through it until all is drawn, and gives what stands there and what the console said."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    try:
+        page = context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: dialog.dismiss())
+        page.goto(path.resolve().as_uri(), timeout=120_000)
+        page.evaluate(DRAW)
+        return Opened(page.content(), said)
+    finally:
+        context.close()
 
 
 class Page(HTMLParser):

@@ -99,30 +99,27 @@ def test_the_gravest_limits_come_first_and_the_audit_is_said_once(told):
 
 
 @pytest.mark.slow
-def test_it_fits_a_window_of_1300_by_900_and_one_hover_answers_in_all_lanes(told, chromium):
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_it_fits_a_window_of_1300_by_900_and_one_hover_answers_in_all_lanes(told, browser):
     path = write_report(told)
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(120_000)
-        heard = []
-        page.on("console", lambda message: heard.append(message.text))
-        page.goto(path.resolve().as_uri())
-        page.wait_for_selector(".depth .js-plotly-plot .main-svg")
-        for part in (".hero h1", ".answer", ".depth .plot", ".cards > li:nth-child(5)", ".trust", ".cannot"):
-            box = page.locator(part).first.bounding_box()
-            assert box["y"] + box["height"] <= 900, part
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1300
-        lanes = page.locator(".depth .plot").first
-        lanes.hover(position={"x": 300, "y": 60})
-        page.wait_for_selector(".hoverlayer .legend, .hoverlayer .hovertext")
-        said = page.locator(".depth .hoverlayer").text_content()
-        card = page.locator(".cards details").first
-        card.locator("summary").focus()
-        page.keyboard.press("Enter")
-        assert card.get_attribute("open") is not None
-        browser.close()
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(120_000)
+    heard = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.goto(path.resolve().as_uri())
+    page.wait_for_selector(".depth .js-plotly-plot .main-svg")
+    for part in (".hero h1", ".answer", ".depth .plot", ".cards > li:nth-child(5)", ".trust", ".cannot"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] <= 900, part
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1300
+    lanes = page.locator(".depth .plot").first
+    lanes.hover(position={"x": 300, "y": 60})
+    page.wait_for_selector(".hoverlayer .legend, .hoverlayer .hovertext")
+    said = page.locator(".depth .hoverlayer").text_content()
+    card = page.locator(".cards details").first
+    card.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert card.get_attribute("open") is not None
+    page.close()
     assert heard == []
     for lens in ("CKA", "attention", "MLP", "L"):
         assert lens in said, said

@@ -136,14 +136,13 @@ def test_foreign_text_stays_text(name, tmp_path):
         assert not any("<img" in text for text in trace["text"])
 
 
-@pytest.mark.slow  # its virtual time ends before a busy machine has drawn
-def test_both_files_draw_in_chromium_without_a_word_in_the_console(chromium, tmp_path):
+def test_both_files_draw_in_chromium_without_a_word_in_the_console(browser, tmp_path):
     folder = make_maps(tmp_path / "run", labels=(IMAGE, CLOSE), arm=f"full {IMAGE}")
     write_report(folder)
-    page = open_page(folder / "report.html", tmp_path / "one")
+    page = open_page(browser, folder / "report.html")
     assert page.console == []
     assert page.dom.count('class="scatterlayer') >= 6
-    beside = open_page(folder / "maps.html", tmp_path / "two")
+    beside = open_page(browser, folder / "maps.html")
     assert beside.console == []
     for opened in (page, beside):
         assert "data-pwned" not in opened.dom.split("<body", 1)[0]

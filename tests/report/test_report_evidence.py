@@ -453,8 +453,8 @@ def test_a_file_of_another_shape_is_named(copied, name, entries):
     assert "What was run" in page.text  # the rest stands
 
 
-def test_chromium_draws_the_page_without_a_word_in_the_console(chromium, made, tmp_path):
-    opened = open_page(made / "report.html", tmp_path / "profile")
+def test_chromium_draws_the_page_without_a_word_in_the_console(browser, made):
+    opened = open_page(browser, made / "report.html")
     assert opened.console == []
     assert "could not be drawn" not in opened.dom.split("<script", 1)[0]
 

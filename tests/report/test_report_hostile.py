@@ -108,8 +108,8 @@ def test_long_texts_are_cut_for_display(hostile):
     assert (hostile / "report.html").stat().st_size < 10_000_000
 
 
-def test_no_script_of_theirs_runs_in_chromium(chromium, hostile, tmp_path):
-    opened = open_page(hostile / "report.html", tmp_path / "profile")
+def test_no_script_of_theirs_runs_in_chromium(browser, hostile):
+    opened = open_page(browser, hostile / "report.html")
     assert "data-pwned" not in opened.dom.split("<body", 1)[0]
     assert opened.console == []
     elements = Page(opened.dom).elements
@@ -121,9 +121,9 @@ def test_no_script_of_theirs_runs_in_chromium(chromium, hostile, tmp_path):
     assert "&lt;img src=x" in opened.dom.split('class="main-svg"', 1)[1]  # label names are drawn, as text
 
 
-def test_the_probe_itself_would_be_seen(chromium, tmp_path):
+def test_the_probe_itself_would_be_seen(browser, tmp_path):
     (tmp_path / "bad.html").write_text(f"<html><body><p>{IMAGE}</p></body></html>")
-    assert "data-pwned" in open_page(tmp_path / "bad.html", tmp_path / "profile").dom
+    assert "data-pwned" in open_page(browser, tmp_path / "bad.html").dom
 
 
 def test_lone_surrogates_from_json_do_not_break_the_page(run_copy):

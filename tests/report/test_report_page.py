@@ -129,8 +129,8 @@ def test_limits_are_made_from_what_is_in_the_run(page):
     )  # tuned rows name their own head; that is not the base's
 
 
-def test_chromium_draws_every_open_figure_without_a_word_in_the_console(chromium, whole_run, tmp_path):
-    opened = open_page(whole_run / "report.html", tmp_path / "profile")
+def test_chromium_draws_every_open_figure_without_a_word_in_the_console(browser, whole_run):
+    opened = open_page(browser, whole_run / "report.html")
     assert opened.console == []
     assert "could not be drawn" not in opened.dom.split("<script", 1)[0]
     plots = re.findall(r'<div class="[^"]*" data-figure=[^>]*>', opened.dom)

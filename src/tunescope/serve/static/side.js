@@ -68,6 +68,7 @@ const TunescopeSide = (() => {
       await this.ask("text", { text }, (answer) => {
         if (text !== this.text) return;
         this.page.calm();
+        this.node.dataset.text = text; // the text that the numbers below belong to
         Object.assign(this, { clean: answer.logits, now: answer.logits, spans: answer.words });
         const cut = answer.cut ? ` The text is longer than the window of ${this.about.window}: ${answer.cut} tokens were cut and are not read.` : "";
         this.counted.textContent = `${answer.tokens} tokens.${cut}`;
