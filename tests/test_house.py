@@ -16,7 +16,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 # Imports point only downwards: a part may import parts of a lower level, and itself.
 LEVELS = {
     "errors": 0, "files": 0, "folders": 0, "fingerprints": 0, "seeds": 0, "progress": 0, "device": 0,
-    "environment": 0, "config": 0, "runs": 0,
+    "environment": 0, "config": 0, "runs": 0, "processes": 0,
     "data": 1, "stats": 1, "rewriting": 1,
     "models": 2,
     "capture": 3, "tuning": 3,
@@ -37,6 +37,7 @@ FREE = {
     "environment",
     "config",
     "runs",
+    "processes",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunescope import processes
 from tunescope.errors import RunError
 
 
@@ -14,7 +15,14 @@ def resolve_device(wanted: str = "auto") -> str:
 
     Raises:
         RunError: The device is not there, or its name is not known.
+        ConfigError: Several processes share this run, and the device is no processor.
     """
+    device = _there(wanted)
+    processes.refuse_device(device)
+    return device
+
+
+def _there(wanted: str) -> str:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

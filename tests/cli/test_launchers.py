@@ -1,4 +1,4 @@
-"""Several processes of one command would each do all of it; the first one says so, once."""
+"""Several processes of a command that has nothing to share: the first one says so, once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def test_a_launcher_of_several_processes_is_refused_once(rank, monkeypatch, caps
         guarded(command)()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.count("2 processes were started, and each would run the whole command by itself") == (
+    assert said.count("2 processes were started, and `tunescope command` has nothing for them to share") == (
         rank == "0"
     )
+    assert ("Next: Start it once, without torchrun or accelerate launch." in said) == (rank == "0")
 
 
 def test_one_process_of_a_launcher_runs(monkeypatch):

@@ -12,11 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from tunescope import processes
 from tunescope.errors import ConfigError, TunescopeError
 
 SHOW_TRACEBACK = "TUNESCOPE_TRACEBACK"
 INTERRUPTED = 130
 OPERATING_SYSTEM = 6  # as RunError
+SHARED = (
+    "run",
+    "compare",
+    "inspect",
+    "behaviour",
+    "predict",
+    "corpus",
+)  # what several processes work on together
 BUG = 70  # EX_SOFTWARE of sysexits.h
 
 Parameters = ParamSpec("Parameters")
@@ -28,8 +37,12 @@ def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Ret
 
     @functools.wraps(command)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        if processes.count() > 1:
+            sys.exit(_in_processes(lambda: alone(*args, **kwargs), command.__name__))
+        return alone(*args, **kwargs)
+
+    def alone(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         try:
-            _refuse_processes()
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader went away, as in `tunescope recipes | head`; typer ends quietly
@@ -45,20 +58,28 @@ def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Ret
     return run
 
 
-def _refuse_processes() -> None:
-    """Refuse a launcher's second process and those after it: each would do the whole command by itself.
+def _in_processes(command: Callable[[], object], name: str) -> int:
+    """Run a command in the first of several processes, the others sharing its work; return the exit code."""
+    first = os.environ.get("RANK", "0") == "0"
 
-    Raises:
-        ConfigError: ``torchrun`` or ``accelerate launch`` started several processes.
-    """
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count not in ("", "0", "1"):
-        if os.environ.get("RANK", "0") != "0":
-            sys.exit(ConfigError.exit_code)  # the first process says why
-        raise ConfigError(
-            f"{count} processes were started, and each would run the whole command by itself.",
-            hint="Start it once, without torchrun or accelerate launch; --workers N trains N models at a time.",
-        )
+    def leader() -> int:
+        try:
+            command()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
+        return 0
+
+    try:
+        if name not in SHARED:
+            raise ConfigError(
+                f"{processes.count()} processes were started, and `tunescope {name}` has nothing for them to share.",
+                hint="Start it once, without torchrun or accelerate launch.",
+            )
+        return processes.lead_or_serve(leader)
+    except TunescopeError as error:
+        if first:
+            print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import polars as pl
 import torch
 
+from tunescope import processes
 from tunescope.capture.finite import not_finite_rows
 from tunescope.capture.hooks import eager_attention, reading
 from tunescope.capture.lockstep import side_by_side
@@ -20,11 +18,15 @@ from tunescope.data.batches import Batch, batches
 from tunescope.data.packed import PackedBatch, packed_batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
+from tunescope.lenses.reading_lens import PerModel, ReadingLens, View
+from tunescope.lenses.reading_turns import Recorder, Turns, mask_of, sites_of
 from tunescope.lenses.subject import Subject, Which
 from tunescope.models.classifier import Classifier
 from tunescope.models.packed import Layout, packing_problem, padded_again
 from tunescope.models.store import ActivationStore
 from tunescope.progress import Task
+
+__all__ = ["PerModel", "ReadingLens", "View", "read_model", "read_pass"]
 
 # Cells of one block's attention pattern in one batch: 16 MiB in float32. Larger ones are slower on a processor, whose
 # memory comes anew from the system with each.
@@ -35,104 +37,36 @@ PROCESSOR_TOKENS = 2048
 WINDOW = 256  # batches are formed inside windows of rows, so that states keyed by rank stay small
 
 
-@dataclass(frozen=True)
-class View:
-    """One site of one model for one batch, handed over inside the hook.
-
-    Attributes:
-        which: ``base`` or ``tuned``.
-        model: The classifier being read.
-        site: Where.
-        activation: The activation; shapes as in :func:`tunescope.capture.reading`.
-        attention_mask: Right-padded mask, [B, T].
-        ranks: Positions of the rows among those looked at, [B].
-        row_ids: Their ids, the same for base and tuned.
-        labels: Class indices, [B].
-    """
-
-    which: Which
-    model: Classifier
-    site: Site
-    activation: torch.Tensor
-    attention_mask: torch.Tensor
-    ranks: np.ndarray
-    row_ids: list[str]
-    labels: torch.Tensor
-
-
-class ReadingLens(ABC):
-    """A lens that reads activations and keeps a mergeable state.
-
-    Attributes:
-        side_by_side: It compares the two models' activations themselves, so a batch's base and tuned views of a site
-            must come one after the other, before those of the next block.
-    """
-
-    side_by_side: bool = False
-
-    @abstractmethod
-    def sites(self, model: Classifier) -> list[Site]:
-        """Return the sites it needs of a model."""
-
-    @abstractmethod
-    def update(self, view: View) -> None:
-        """Reduce one activation; nothing of its size may be kept."""
-
-    @abstractmethod
-    def table(self) -> pl.DataFrame:
-        """Return the tidy table of the result."""
-
-    def examples(self) -> pl.DataFrame | None:
-        """Return what is kept of single texts, or None; asked for after the table."""
-        return None
-
-    def before(self) -> ReadingLens | None:
-        """Return a lens that must have seen all rows before this one sees the first, or None."""
-        return None
-
-
-class PerModel(ReadingLens):
-    """Hands each model's activations to a lens of its own, in the one pass that serves both models.
-
-    Args:
-        lenses: A lens for ``base`` and one for ``tuned``, which look at the same sites.
-    """
-
-    def __init__(self, lenses: Mapping[Which, ReadingLens]) -> None:
-        self.lenses = lenses
-
-    def sites(self, model: Classifier) -> list[Site]:
-        """Return the sites of either lens."""
-        return next(iter(self.lenses.values())).sites(model)
-
-    def update(self, view: View) -> None:
-        """Hand one activation on."""
-        self.lenses[view.which].update(view)
-
-    def table(self) -> pl.DataFrame:
-        """Return the tables of both lenses, one below the other."""
-        return pl.concat([lens.table() for lens in self.lenses.values()])
-
-
 def read_pass(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens]) -> None:
     """Show every lens the base and the tuned model on the same batches.
 
     Where tuning left the first blocks as they were, they are run once: what they give is shown as the base's and as
     the tuned model's, batch by batch, and the tuned model goes on from there. Else the whole base comes first.
     """
+    team = processes.team(len(tokens), subject.base, subject.tuned)
+    if team is not None:
+        wanted = Recorder.of(subject, lenses)
+        with team.share(_help, wanted, subject.base, subject.tuned, tokens):
+            _read(subject, tokens, lenses, team)
+    else:
+        _read(subject, tokens, lenses, None)
+
+
+def _read(
+    subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens], team: processes.Team | None
+) -> None:
     models: list[tuple[Which, Classifier]] = [("base", subject.base), ("tuned", subject.tuned)]
     total = len(tokens) * len(models)
     depth = shared_depth(subject.base, subject.tuned)
-    same_sites = all(set(lens.sites(subject.base)) == set(lens.sites(subject.tuned)) for lens in lenses)
+    same_sites = sites_of(subject.base, lenses) == sites_of(subject.tuned, lenses)
     with subject.progress.task(f"{subject.arm}: reading activations", total, "rows") as task:
         if any(lens.side_by_side for lens in lenses):
-            _read_side_by_side(subject, tokens, lenses, task)
-            return
-        if depth and same_sites:
-            _read_both(subject, depth, tokens, lenses, task)
-            return
-        for which, model in models:
-            read_model(which, model, tokens, lenses, task, subject.store)
+            _read_side_by_side(subject, tokens, Turns(lenses, task, team))
+        elif depth and same_sites:
+            _read_both(subject, depth, tokens, Turns(lenses, task, team))
+        else:
+            for which, model in models:
+                _read_one(which, model, tokens, Turns(lenses, task, team), subject.store)
 
 
 def read_model(
@@ -144,25 +78,29 @@ def read_model(
     store: ActivationStore | None = None,
 ) -> None:
     """Show every lens one model, batch by batch, and report each batch to ``task``."""
-    sites = _sites(model, lenses)
+    _read_one(which, model, tokens, Turns(lenses, task), store)
+
+
+def _read_one(
+    which: Which, model: Classifier, tokens: Tokens, turns: Turns, store: ActivationStore | None
+) -> None:
+    sites = sites_of(model, turns.lenses)
     start = starting_from(store, model, tokens, sites)
-    for batch in _batches(model, tokens, sites):
+    for batch in turns.own(_batches(model, tokens, sites), {which: model}):
         shown = _Shown.of(batch.to(model.device))
-        receive = shown.receiver(which, model, lenses)
+        receive = shown.receiver(which, model, turns.lenses)
         with torch.inference_mode(), start(batch), reading(model, sites, receive):
             model(**shown.batch.inputs())
-        task.advance(len(batch.row_ids))
+        turns.task.advance(len(batch.row_ids))
 
 
-def _read_both(
-    subject: Subject, depth: int, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task
-) -> None:
+def _read_both(subject: Subject, depth: int, tokens: Tokens, turns: Turns) -> None:
     """Show every lens both models, the blocks before ``depth`` computed once."""
-    base, tuned = subject.base, subject.tuned
-    sites = _sites(base, lenses)
+    base, tuned, lenses = subject.base, subject.tuned, turns.lenses
+    sites = sites_of(base, lenses)
     late = [site for site in sites if not decided_before(site, depth)]
     start = starting_from(subject.store, base, tokens, sites, depth)
-    for batch in _batches(base, tokens, sites):
+    for batch in turns.own(_batches(base, tokens, sites), {"base": base, "tuned": tuned}):
         shown = _Shown.of(batch.to(base.device))
         as_base, as_tuned = (
             shown.receiver("base", base, lenses),
@@ -184,23 +122,24 @@ def _read_both(
             stack.enter_context(reading(tuned, late, as_tuned))
             stack.enter_context(going_on_from(tuned, depth, kept[-1]))
             tuned(**shown.batch.inputs())
-        task.advance(2 * len(batch.row_ids))
+        turns.task.advance(2 * len(batch.row_ids))
 
 
-def _read_side_by_side(subject: Subject, tokens: Tokens, lenses: Sequence[ReadingLens], task: Task) -> None:
+def _read_side_by_side(subject: Subject, tokens: Tokens, turns: Turns) -> None:
     """Show every lens both models block by block; in small batches, for patterns grow with the square of the length."""
-    base, tuned = subject.base, subject.tuned
+    base, tuned, lenses = subject.base, subject.tuned, turns.lenses
     longest = max(len(ids) for ids in tokens.input_ids)
     most = max(longest, PATTERN_CELLS // (base.n_heads * longest))
-    for batch in batches(tokens, max_tokens=most, window=WINDOW):
+    source = batches(tokens, max_tokens=most, window=WINDOW)
+    for batch in turns.own(source, {"base": base, "tuned": tuned}):
         shown = _Shown.of(batch.to(base.device))
         with torch.inference_mode(), contextlib.ExitStack() as stack:
             as_base, as_tuned = shown.receiver("base", base, lenses), shown.receiver("tuned", tuned, lenses)
-            stack.enter_context(reading(base, _sites(base, lenses), as_base))
-            stack.enter_context(reading(tuned, _sites(tuned, lenses), as_tuned))
+            stack.enter_context(reading(base, sites_of(base, lenses), as_base))
+            stack.enter_context(reading(tuned, sites_of(tuned, lenses), as_tuned))
             for _ in side_by_side(base, tuned, shown.batch.inputs()):
                 pass
-        task.advance(2 * len(batch.row_ids))
+        turns.task.advance(2 * len(batch.row_ids))
 
 
 @dataclass(frozen=True)
@@ -213,7 +152,7 @@ class _Shown:
 
     @classmethod
     def of(cls, batch: Batch | PackedBatch) -> _Shown:
-        return cls(batch, *_mask(batch))
+        return cls(batch, *mask_of(batch))
 
     def receiver(self, which: Which, model: Classifier, lenses: Sequence[ReadingLens]) -> Reader:
         """Return what hands one model's activations to the lenses that want them."""
@@ -241,8 +180,13 @@ class _Shown:
             raise LensError(f"{which}: {site} is NaN or infinite in {bad}.")
 
 
-def _sites(model: Classifier, lenses: Sequence[ReadingLens]) -> list[Site]:
-    return sorted({site for lens in lenses for site in lens.sites(model)}, key=str)
+def _help(
+    team: processes.Team, recorder: Recorder, base: Classifier, tuned: Classifier, tokens: Tokens
+) -> None:
+    """Run this process's batches and send the leader what its lenses are to see."""
+    recorder.tuned = tuned
+    store = None if recorder.store is None else ActivationStore(recorder.store)
+    _read(Subject("", None, base, tuned, "none", {}, store=store), tokens, [recorder], team)
 
 
 def _batches(model: Classifier, tokens: Tokens, sites: Sequence[Site]) -> Iterator[Batch | PackedBatch]:
@@ -253,12 +197,3 @@ def _batches(model: Classifier, tokens: Tokens, sites: Sequence[Site]) -> Iterat
     if model.device.type == "cpu":
         return packed_batches(tokens, max_tokens=PROCESSOR_TOKENS, window=WINDOW)
     return packed_batches(tokens, window=WINDOW)
-
-
-def _mask(batch: Batch | PackedBatch) -> tuple[torch.Tensor, Layout | None]:
-    """Return the right-padded mask [B, T] of a batch, and the layout of its rows where it has no padding."""
-    if isinstance(batch, Batch):
-        return batch.attention_mask, None
-    layout = Layout.of(batch.lengths)
-    mask = padded_again(torch.ones_like(batch.input_ids), layout)
-    return mask, layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import nn
 
+from tunescope import processes
+from tunescope.data.batches import Batch
+from tunescope.data.packed import PackedBatch
 from tunescope.data.tokens import Tokens
 from tunescope.errors import ModelError
 from tunescope.models.activations import fast_activations
@@ -46,20 +50,36 @@ def features(
     )  # before the work, not after it
     out = np.empty((len(tokens), classifier.width), dtype=np.float32)
     with (
-        torch.inference_mode(),
-        fast_activations(classifier),
         progress.task("features of the frozen trunk", len(tokens), "rows") as task,
+        processes.shared(len(tokens), [classifier], _help, classifier, tokens) as team,
     ):
-        for batch in model_batches(classifier, tokens):
-            inputs = batch.to(classifier.device).inputs()
-            row_of = inputs.pop(
-                "row_of", None
-            )  # the mean of windows' features: a linear head's mean of logits
-            out[batch.index] = mean_by_row(classifier.pooled(**inputs), row_of).float().cpu().numpy()
+        for batch, found in _each_batch(classifier, tokens, team):
+            out[batch.index] = found
             task.advance(len(batch.row_ids))
     if store is not None and keeps:
         store.keep_pooled(classifier, tokens, out)
     return out
+
+
+def _each_batch(
+    classifier: Classifier, tokens: Tokens, team: processes.Team | None
+) -> Iterator[tuple[Batch | PackedBatch, np.ndarray]]:
+    """Yield every batch with its features; several processes compute them in turns."""
+
+    def features_of_batch(batch: Batch | PackedBatch) -> np.ndarray:
+        inputs = batch.to(classifier.device).inputs()
+        row_of = inputs.pop("row_of", None)  # the mean of windows' features: a linear head's mean of logits
+        found: np.ndarray = mean_by_row(classifier.pooled(**inputs), row_of).float().cpu().numpy()
+        return found
+
+    with torch.inference_mode(), fast_activations(classifier):
+        yield from processes.in_turns(model_batches(classifier, tokens), features_of_batch, team)
+
+
+def _help(team: processes.Team, classifier: Classifier, tokens: Tokens) -> None:
+    """Compute this process's batches for the leader."""
+    for _ in _each_batch(classifier, tokens, team):
+        pass
 
 
 def fit_probe(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tunescope import processes
 from tunescope.config import ArmConfig, StudyConfig, dump_study
 from tunescope.device import resolve_device
 from tunescope.environment import environment
+from tunescope.errors import RunError
 from tunescope.files import write_atomic, write_json
 from tunescope.folders import disk_errors, sweep
 from tunescope.models.source import quiet_transformers
@@ -58,10 +60,11 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
     """Do what :func:`tunescope.study.run` says."""
     check_study(study)
     device = resolve_device(options.device)
+    _say_processes(progress)
     run = RunFolder(Path(folder))
     with run.locked():
-        # The lens `steps` looks at what training saved on its way.
-        keep = options.keep_checkpoints or any(lens.lens == "steps" for lens in study.lenses)
+        # These lenses look at what training saved on its way.
+        keep = options.keep_checkpoints or any(lens.lens in ("steps", "watch") for lens in study.lenses)
         context = Context(study, run, device, progress, keep)
         with ending_cleanly():
             with disk_errors(run.path):
@@ -79,6 +82,25 @@ def run_stages(study: StudyConfig, folder: Path, options: RunOptions, progress: 
             with quiet_transformers():
                 _do(context, options.workers, options.keep_store)
     return run.path
+
+
+def _say_processes(progress: Progress) -> None:
+    """Say what several processes share, and refuse where each would run the whole study by itself.
+
+    Raises:
+        RunError: A launcher started several processes of a program that calls this.
+    """
+    if processes.count() > 1:
+        raise RunError(
+            f"{processes.count()} processes were started, and each would run the whole study by itself.",
+            hint="Under torchrun or accelerate launch use the command: -m tunescope run STUDY.",
+        )
+    team = processes.team()
+    if team is not None:
+        progress.say(
+            f"{team.size} processes: the first one leads; predictions, features, reading passes, sweeps of ablations, "
+            "written summaries and steps of several micro-batches are shared"
+        )
 
 
 def _settle(context: Context, complete: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tunescope import processes
 from tunescope.errors import DataError, ModelError
 from tunescope.progress import SILENT, Progress
 from tunescope.seeds import derive_seed
@@ -90,9 +91,12 @@ def write_summaries(
     was_training = model.training
     model.eval()
     try:
-        with progress.task("writing summaries", len(tokens), "rows") as task:
-            for index in _batches(tokens, 1 if chosen.sample else chosen.rows_at_once):
-                for place, new in zip(index, _generate(model, tokenizer, tokens, index, chosen), strict=True):
+        with (
+            progress.task("writing summaries", len(tokens), "rows") as task,
+            processes.shared(len(tokens), [model], _help, model, tokenizer, tokens, chosen) as team,
+        ):
+            for index, written in _each_batch(model, tokenizer, tokens, chosen, team):
+                for place, new in zip(index, written, strict=True):
                     ended = tokenizer.eos_token_id in new
                     kept = new[: new.index(tokenizer.eos_token_id) + 1] if ended else new
                     text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
@@ -105,6 +109,33 @@ def write_summaries(
         tokens.row_ids, [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=bool),
     )  # fmt: skip
+
+
+def _each_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: SummaryTokens,
+    options: GenerationOptions,
+    team: processes.Team | None,
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Yield the rows of every batch with their new tokens; several processes write batches in turns."""
+    batches = _batches(tokens, 1 if options.sample else options.rows_at_once)
+    yield from processes.in_turns(
+        batches, lambda index: _generate(model, tokenizer, tokens, index, options), team
+    )
+
+
+def _help(
+    team: processes.Team,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: SummaryTokens,
+    options: GenerationOptions,
+) -> None:
+    """Write this process's batches for the leader."""
+    model.eval()
+    for _ in _each_batch(model, tokenizer, tokens, options, team):
+        pass
 
 
 def _check(model: PreTrainedModel, tokens: SummaryTokens) -> None:

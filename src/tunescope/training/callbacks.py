@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tunescope import processes
 from tunescope.config.fitting import VALIDATION_METRICS
 from tunescope.files import write_atomic
 from tunescope.progress import Progress, Task
@@ -23,23 +25,25 @@ STOPS: dict[int, str] = {
     signal.SIGINT: "Ctrl-C",
     signal.SIGTERM: "SIGTERM",
 }  # what ends a run cleanly, by signal
+# A launcher passes a Ctrl-C on that the terminal has sent to every process already: one within this time is the same.
+PASSED_ON_SECONDS = 10.0
 KEPT = ("loss", *(f"eval_{name}" for name in VALIDATION_METRICS), "learning_rate", "grad_norm")
 
 
 class StepStream(TrainerCallback):
-    """Makes dropout a function of (seed, step) alone.
+    """Makes dropout a function of (seed, step, micro-batch) alone.
 
     Evaluating, saving or continuing then never changes what a later step draws, so a continued training is
-    the same bit for bit, whatever happened in between.
+    the same bit for bit, whatever happened in between; and a micro-batch draws the same in whichever process.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.step = 0
 
-    def reseed(self) -> None:
-        """Seed torch as at the start of the step that is being computed."""
-        torch.manual_seed(derive_seed(self.seed, "step", self.step))
+    def reseed(self, number: int = 0) -> None:
+        """Seed torch as at the start of a micro-batch of the step that is being computed."""
+        torch.manual_seed(derive_seed(self.seed, "step", self.step, *([number] if number else [])))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -100,6 +104,7 @@ class StopCleanly(TrainerCallback):
         self.progress = progress
         self.asked = False
         self.by = "Ctrl-C"
+        self._asked_at = 0.0
         self._save_later = False
 
     @contextlib.contextmanager
@@ -116,9 +121,12 @@ class StopCleanly(TrainerCallback):
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked and processes.several() and now - self._asked_at < PASSED_ON_SECONDS:
+            return
         if self.asked:
             raise KeyboardInterrupt
-        self.asked, self.by = True, STOPS[number]
+        self.asked, self.by, self._asked_at = True, STOPS[number], now
         self.progress.say(f"  {self.by}: finishing this step and saving; once more stops at once")
 
     def on_step_end(

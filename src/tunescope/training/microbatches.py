@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +14,9 @@ from tunescope.training.callbacks import StepStream
 from tunescope.training.losses import ClassLoss, Moments, VarianceLoss
 from tunescope.training.memory import out_of_memory
 from tunescope.training.rows import TokenRows
+
+if TYPE_CHECKING:
+    from tunescope.training.crew import Crew
 
 MOST_NAMED = 16
 Inputs = dict[str, Any]
@@ -35,6 +38,7 @@ class MicroBatches:
 
     Attributes:
         parts: Into how many parts a micro-batch is cut; a power of 2.
+        crew: Other processes that compute micro-batches of a step, or None.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class MicroBatches:
         self.parts = 1
         self._batches: list[Inputs] = []
         self._number = 0
+        self._mass: Any = 0
         self._moments: Moments | None = None
+        self.crew: Crew | None = None
 
     @property
     def halved(self) -> int:
@@ -59,7 +65,8 @@ class MicroBatches:
     def begin(self, batches: list[Inputs]) -> Any:
         """Take up the micro-batches of a step; return what their rows weigh together."""
         self._batches, self._number, self._moments = batches, 0, None
-        return sum(self.loss.mass(batch["labels"]) for batch in batches)
+        self._mass = sum(self.loss.mass(batch["labels"]) for batch in batches)
+        return self._mass
 
     # ---- forward ----
 
@@ -86,10 +93,10 @@ class MicroBatches:
         if self._moments is None:
             state = torch.get_rng_state()
             cuda = torch.cuda.get_rng_state(pooled.device) if pooled.is_cuda else None
-            self.stream.reseed()
             found: Moments | None = None
             with torch.no_grad():
-                for batch in self._batches:
+                for number, batch in enumerate(self._batches):
+                    self.stream.reseed(number)
                     for part in self._cut(batch, pooled.device):
                         one = Moments.of(self.forward(model, part)[1])
                         found = one if found is None else found + one
@@ -109,23 +116,29 @@ class MicroBatches:
             RunError: Memory does not suffice for a single row.
         """
         number, self._number = self._number, self._number + 1
+        if self.crew is not None:
+            if number == 0:
+                self.crew.begin(self.stream.step, self._mass, self._batches)
+            found = self.crew.take(number)
+            if found is not None:
+                return found
         again = False
         while True:
             try:
                 if again:  # an interrupted backward pass has left gradients of some parameters
                     model.zero_grad()
-                    self.stream.reseed()
-                    for earlier in self._batches[:number]:
-                        self._sum(earlier, one)
-                return self._sum(inputs, one)
+                    for place, earlier in enumerate(self._batches[:number]):
+                        self._sum(place, earlier, one)
+                return self._sum(number, inputs, one)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
+                if self.crew is not None or not out_of_memory(error):
+                    raise  # what other processes have computed of the step would be lost
                 problem = str(error)
             self._halve(inputs, problem)
             again, self._moments = True, None
 
-    def _sum(self, inputs: Inputs, one: Callable[[Inputs], torch.Tensor]) -> torch.Tensor:
+    def _sum(self, number: int, inputs: Inputs, one: Callable[[Inputs], torch.Tensor]) -> torch.Tensor:
+        self.stream.reseed(number)
         losses = [one(part) for part in self._cut(inputs)]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 

@@ -20,6 +20,7 @@ from tunescope.models.source import quiet_transformers
 from tunescope.progress import SILENT, Progress
 from tunescope.training.callbacks import LogFile, ShowProgress, StepStream, StopCleanly, events
 from tunescope.training.checkpoints import latest
+from tunescope.training.crew import shared_steps
 from tunescope.training.job import Asked, Job, chosen_rows, identity_of, make_job, recompute
 from tunescope.training.options import TrainLog, TrainOptions, prepare_arguments, streams
 from tunescope.training.rows import label_problem
@@ -102,7 +103,11 @@ def run_job(
     set_seed(options.seed)
     trainer = _trainer(job, folder, found[1] if found else None, reporting, progress, kind)
     try:
-        with trainer.stop.listening(), fast_activations(classifier):
+        with (
+            trainer.stop.listening(),
+            fast_activations(classifier),
+            shared_steps(job, trainer.micro, progress),
+        ):
             trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
     finally:
         _leave_no_trace(classifier, job)
