@@ -13,7 +13,8 @@ intervals beside them say. Four things are counted, by accuracy and by macro F1,
 4. `exchanged`: the same pairs with every row's answers exchanged between the two models by chance one half. Then the
    null hypothesis is exactly true, and p may be 5 % or less in at most 5 % of pairs; the bootstrap's p stands beside.
 
-Prints one JSON line. Example: python benchmarks/false_findings.py --output runs/false-findings.jsonl
+Prints one JSON line. Started again with the same output, it goes on with the recipes that are not complete there.
+Example: python benchmarks/false_findings.py --output runs/false-findings.jsonl
 """
 
 from __future__ import annotations
@@ -171,6 +172,15 @@ def told(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def known(output: Path, comparisons: int) -> dict[int, list[dict[str, Any]]]:
+    """Return the records of the recipes that an earlier call has finished, by recipe."""
+    lines = output.read_text(encoding="utf-8").splitlines() if output.is_file() else []
+    found: dict[int, list[dict[str, Any]]] = {}
+    for record in map(json.loads, lines):
+        found.setdefault(record["comparison"] // comparisons, []).append(record)
+    return {recipe: some for recipe, some in found.items() if len(some) == comparisons * len(METRICS)}
+
+
 def main() -> None:
     """Train the pools, run the comparisons, one line each to the output, and print the shares."""
     parser = argparse.ArgumentParser(
@@ -180,26 +190,35 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=12, help="trainings of each recipe, at least 6")
     parser.add_argument("--comparisons", type=int, default=20, help="comparisons of each recipe")
     parser.add_argument("--exchanges", type=int, default=4, help="exchanges of each pair")
+    parser.add_argument(
+        "--stop-after", type=int, default=None, help="recipes of this call; the next one goes on"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/false-findings.jsonl"))
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     wanted.output.parent.mkdir(parents=True, exist_ok=True)
-    start, cpu, records, right = time.monotonic(), time.process_time(), [], []
-    with wanted.output.open("w", encoding="utf-8") as lines:
-        for recipe in range(wanted.recipes):
+    start, cpu = time.monotonic(), time.process_time()
+    done = known(wanted.output, wanted.comparisons)
+    todo = [recipe for recipe in range(wanted.recipes) if recipe not in done][: wanted.stop_after]
+    wanted.output.write_text("".join(json.dumps(one) + "\n" for some in done.values() for one in some))
+    with wanted.output.open("a", encoding="utf-8") as lines:
+        for recipe in todo:
             with tempfile.TemporaryDirectory() as folder:
                 frames = pool(recipe, wanted.seeds, Path(folder))
-            right += [float((frame["prediction"] == frame["label"]).to_numpy().mean()) for frame in frames]
+            right = [float((frame["prediction"] == frame["label"]).to_numpy().mean()) for frame in frames]
+            done[recipe] = []
             for one in range(wanted.comparisons):
                 for record in comparison(frames, recipe * wanted.comparisons + one, wanted.exchanges):
-                    records.append(record)
+                    record["mean_accuracy"] = float(np.mean(right))
+                    done[recipe].append(record)
                     lines.write(json.dumps(record) + "\n")
                 lines.flush()
+    records = [record for some in done.values() for record in some]
     print(json.dumps({
-        "recipes": wanted.recipes, "seeds": wanted.seeds, "comparisons": wanted.recipes * wanted.comparisons,
+        "recipes": len(done), "seeds": wanted.seeds, "comparisons": len(done) * wanted.comparisons,
         "train_rows": TRAIN, "test_rows": TEST, "fresh_rows": FRESH,
         **{metric: told([one for one in records if one["metric"] == metric]) for metric in METRICS},
-        "mean_accuracy": round(float(np.mean(right)), 4),
+        "mean_accuracy": round(float(np.mean([one["mean_accuracy"] for one in records])), 4),
         "seconds": round(time.monotonic() - start), "cpu_seconds": round(time.process_time() - cpu),
     }))  # fmt: skip
 

@@ -49,7 +49,12 @@ STEPS = (
     "behaviour",
     "report",
 )  # whose seconds are told; lenses are the rest
-REPEATED = ("results", "report")  # made anew, without the rest, when a rule or a page changes
+REPEATED = (
+    "comparison",
+    "results",
+    "expect",
+    "report",
+)  # made anew, without the rest, when a rule or a page changes
 SKIPPED = ("--output-dir", "--device", "--workers")
 LONGEST = 600  # characters of a cell
 

@@ -20,7 +20,7 @@ from tunescope.recipes.show import profiles_of
 from tunescope.study.check import check_rows, check_study
 
 STUDIED = [name for name in recipes() if name != "quickstart"]
-FORMS = {"emotion-gpt2", "gptology", "imdb-lora", "di725-nanogpt", "cnndm-summaries"}
+FORMS = {"emotion-gpt2", "gptology", "gptology-qnli", "imdb-lora", "di725-nanogpt", "cnndm-summaries"}
 EMOTIONS = 6
 
 
@@ -32,7 +32,7 @@ def stand_in(name: str, folder: Path) -> Path:
     tables: dict[str, dict] = {split: {"text": [f"{split} {text}" for text in texts]} for split in splits}
     if name.startswith("emotion"):
         labels = [number % EMOTIONS for number in range(24)]
-    elif name.startswith("gptology-qnli"):
+    elif name.startswith(("gptology-qnli", "gptology-rte", "gptology-mrpc")):
         tables = {
             split: {"sentence1": [f"{split} who {t}" for t in texts], "sentence2": texts}
             for split in splits[:2]
@@ -45,7 +45,7 @@ def stand_in(name: str, folder: Path) -> Path:
         }
     for split, table in tables.items():
         frame = pl.DataFrame(table)
-        if name.startswith("cnndm"):
+        if name.startswith("cnndm") or name == "gptology-generation":
             frame = frame.select(pl.col("text").alias("article"), pl.lit("the cat sat").alias("highlights"))
         else:
             column = "customer_sentiment" if name.startswith("di725") else "label"
@@ -243,6 +243,16 @@ def test_downloading_without_a_network_says_so(tmp_path, monkeypatch):
         recipe_command("download", "emotion-gpt2", tmp_path, True)
     with pytest.raises(ModelError, match="cannot be fetched from the hub: HF_HUB_OFFLINE forbids"):
         recipe_command("download", "di725-nanogpt", tmp_path, True)
+
+
+@pytest.mark.parametrize("name", STUDIED)
+def test_every_recipe_states_what_it_costs_and_less_under_its_small_profile(name):
+    from tunescope.study.recipe_cost import cost_lines
+
+    full, small = (list(cost_lines(Wanted(name, profile=profile).load()[0])) for profile in (None, "small"))
+    times = [next(line for line in lines if line.startswith("  time: ")) for lines in (full, small)]
+    operations = [float(line.split()[1]) for line in times]
+    assert 0 < operations[1] < operations[0]
 
 
 def test_small_profiles_are_small():

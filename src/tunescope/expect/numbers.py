@@ -14,6 +14,8 @@ from tunescope.config.problems import unknown
 from tunescope.files import read_json
 from tunescope.stats.results import Result
 
+# A lens's paired difference beside a number: a number of its own, whose metric ends in _difference.
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 ROUNDING = 1e-9  # a bound is not broken by the last digits of a float
 
 
@@ -124,11 +126,16 @@ def _minus(value: float | None) -> float | None:
 
 def _of_lens(table: pl.DataFrame) -> list[Number]:
     table = table.rename({"class": "label"}) if "class" in table.columns else table
-    values = ("value", "low", "high", "n", "note", "p", "q")
-    return [
-        _number({key: value for key, value in record.items() if key not in values}, record)
-        for record in table.iter_rows(named=True)
-    ]
+    values = ("value", "low", "high", "n", "note", "p", "q", *DIFFERENCE)
+    numbers = []
+    for record in table.iter_rows(named=True):
+        axes = {key: value for key, value in record.items() if key not in values}
+        numbers.append(_number(axes, record))
+        if record.get("difference") is not None:
+            value, low, high = (record.get(key) for key in DIFFERENCE)
+            named = {**axes, "metric": f"{axes['metric']}_difference"}
+            numbers.append(Number(named, value, low, high, record.get("n")))
+    return numbers
 
 
 def _number(axes: Mapping[str, Any], record: Mapping[str, Any]) -> Number:

@@ -31,6 +31,7 @@ def check_study(study: StudyConfig) -> None:
         [
             *_metric_problems(study),
             *_rule_problems(study),
+            *_lens_problems(study),
             *(one for arm in study.arms for one in _arm_problems(arm)),
         ]
     )
@@ -154,17 +155,39 @@ def _arm_problems(arm: ArmConfig) -> Iterator[str]:
             )
 
 
+def _lens_problems(study: StudyConfig) -> Iterator[str]:
+    """Yield the lenses that know one stack of blocks alone, where an arm's model has two."""
+    from tunescope.lenses import LENSES
+
+    two = [
+        arm.name for arm in study.arms
+        if not is_prompted(arm) and getattr(_config(arm), "is_encoder_decoder", False)
+    ]  # fmt: skip
+    able = [name for name, lens in LENSES.items() if lens.two_stacks]
+    for lens in study.lenses:
+        if two and lens.lens not in able:
+            yield (
+                f"lenses.{lens.lens}: it cannot yet look at an encoder-decoder, which the model of "
+                f"{', '.join(dict.fromkeys(two))} is; the lenses that can: {', '.join(able)}"
+            )
+
+
 def _blocks(arm: ArmConfig) -> int | None:
     """Return the number of blocks of a model that can be looked at without a network, or None."""
-    from tunescope.models.source import Source, read_config
-
     if arm.scratch is not None and arm.scratch.like is None:
         return arm.scratch.n_layer
+    config = _config(arm)
+    return None if config is None else int(config.num_hidden_layers)
+
+
+def _config(arm: ArmConfig) -> Any | None:
+    """Return the configuration of a model that can be looked at without a network, or None."""
+    from tunescope.models.source import Source, read_config
+
     model = arm.model if arm.scratch is None else str(arm.scratch.like)
     if not (Path(model) / "config.json").is_file():
         return None
-    config, _, _ = read_config(Source(model, arm.revision))
-    return int(config.num_hidden_layers)
+    return read_config(Source(model, arm.revision))[0]
 
 
 def _prompt_problems(arm: ArmConfig, columns: list[str], labels: list[str]) -> Iterator[str]:

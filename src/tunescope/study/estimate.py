@@ -204,9 +204,14 @@ def padded_tokens(lengths: np.ndarray, batch: int) -> int:
 
 def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, float]:
     """Return the floating-point operations of one seed of an arm: train, evaluate, and every lens."""
-    every = sum(float(lengths.sum()) for lengths in shape.lengths.values())
-    cost = {"evaluate": 2.0 * shape.inner * every}
+    writes = study.task == "summarise"
+    size = (
+        shape.parameters if writes else shape.inner
+    )  # what writes multiplies by its embeddings at every token
+    cost = {"evaluate": 2.0 * size * _evaluated(study, arm, shape)}
     if is_prompted(arm):
+        if writes:
+            return cost  # the prompt is the study's: nothing is chosen
         asked = len(arm.options.get("prompts") or [1]) * min(len(shape.lengths["train"]), arm.options["rows"])
         return {"choose": 2.0 * shape.inner * asked * float(shape.lengths["train"].mean()), **cost}
     training = study.training_of(arm)
@@ -217,15 +222,24 @@ def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, fl
         epochs = int(training["max_steps"]) * batch / max(1, len(shape.lengths["train"]))
     frozen = METHODS[arm.method].frozen_trunk
     times = 1.0 if frozen else epochs
-    cost = {"train": per_token(arm, shape) * shape.inner * epoch * times, **cost}
+    cost = {"train": per_token(arm, shape) * size * epoch * times, **cost}
     if "validation" in shape.lengths and not frozen and training.get("eval_strategy") != "no":
-        cost["train"] += 2.0 * shape.inner * float(shape.lengths["validation"].sum()) * epochs
+        cost["train"] += 2.0 * size * float(shape.lengths["validation"].sum()) * epochs
     for lens in study.lenses:
         passes = passes_of(
             lens_rows(lens, shape.lengths), shape.lengths["train"], shape.inner, shape.layers, shape.heads
         )
         cost[lens.lens] = lens_operations(lens, passes)
     return cost
+
+
+def _evaluated(study: StudyConfig, arm: ArmConfig, shape: Shape) -> float:
+    """Return the tokens that pass through a model to evaluate it: read, and of summaries also written."""
+    if study.task != "summarise":
+        return sum(float(lengths.sum()) for lengths in shape.lengths.values())
+    options = study.summarise_of(arm)
+    written = [shape.lengths[split] for split in options.splits if split in shape.lengths]
+    return sum(float(lengths.sum()) + options.max_summary * len(lengths) for lengths in written)
 
 
 def per_token(arm: ArmConfig, shape: Shape) -> float:
