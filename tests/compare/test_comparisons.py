@@ -121,6 +121,12 @@ def test_seeds_of_one_arm_are_one_arm_and_compared_with_one_another(root, tmp_pa
     about = json.loads((run / "compare.json").read_text())
     assert [(one["arm"], one["seed"]) for one in about["pairs"]] == [("full", 0), ("full", 1)]
     assert (run / "arms" / "full" / "seed-1" / "metrics.json").is_file()
+    told = {seed: load_part_findings(run / "looks" / "full" / f"seed-{seed}" / "cka") for seed in (0, 1)}
+    assert all(told[seed] and set(told[seed]) == {seed} for seed in (0, 1))
+
+
+def load_part_findings(part):
+    return [one["seed"] for one in json.loads((part / "about.json").read_text())["findings"]]
 
 
 @pytest.mark.usefixtures("no_page")

@@ -11,8 +11,10 @@ import torch
 from subjects import make_rows, make_subject
 
 from tiny import FAMILIES, tiny_folder
-from tunescope.errors import LensError
-from tunescope.lenses import LENSES, look, reading
+from tunescope.capture import Site
+from tunescope.errors import LensError, SiteError
+from tunescope.lenses import LENSES, View, look, reading
+from tunescope.lenses.attention.lens import AttentionLens, AttentionOptions
 from tunescope.models import load
 from tunescope.models.matrices import matrices
 
@@ -100,3 +102,45 @@ def test_models_of_different_shape_are_refused(tmp_path):
     tuned.model.config.n_head = 1
     with pytest.raises(LensError, match="differ in shape, so the lens 'attention' cannot compare"):
         attention_of(base, tuned)
+
+
+def test_texts_layers_and_heads_come_back_under_their_own_names(tmp_path):
+    model = load(str(tiny_folder("gpt2", tmp_path)))
+    options = AttentionOptions.model_validate({"rows": {"n": 10}, "regions": False, "texts": 0})
+    subject = make_subject(model, model, make_rows(30))
+    rows = len(subject.draw(options.rows, labelled=False))
+    lens = AttentionLens(subject, options, rows)
+    layers, heads, length = model.n_layers, model.n_heads, 4
+    # A number for each text, layer and head that tells all three apart.
+    own = (1 + np.arange(rows * layers * heads)).reshape(rows, layers, heads) / (2 + rows * layers * heads)
+    order = np.random.default_rng(0).permutation(rows)
+    for batch in (order[:3], order[3:]):
+        mask = torch.ones(len(batch), length, dtype=torch.int64)
+        for layer in range(layers):
+            share = torch.from_numpy(own[batch, layer])[:, :, None].float()  # on the first token, [B, H, 1]
+            pattern = torch.diag_embed((1 - share).expand(-1, -1, length)).contiguous()
+            pattern[..., 0] += share
+            for which, shown in (("base", pattern.flip(1)), ("tuned", pattern)):
+                lens.update(View(
+                    which, model, Site("attn_pattern", layer), shown, mask, batch,
+                    [f"row-{row}" for row in batch], torch.zeros(len(batch)),
+                ))  # fmt: skip
+    for which, truth in (("tuned", own), ("base", own[:, :, ::-1])):
+        assert np.allclose(lens.values[which, "sink_mass", None, None], truth, atol=1e-6)
+        table = lens.table().filter(metric="sink_mass", model=which)
+        assert table.height == layers * heads
+        found = {(layer, head): value for layer, head, value in table.select("layer", "head", "value").rows()}
+        assert found == {
+            (layer, head): pytest.approx(truth[:, layer, head].mean(), abs=1e-6)
+            for layer in range(layers) for head in range(heads)
+        }  # fmt: skip
+
+
+def test_attention_that_comes_back_empty_is_refused(tmp_path, monkeypatch):
+    model = load(str(tiny_folder("gpt2", tmp_path)))
+    # What transformers does without a word where another kind of attention stays switched on.
+    monkeypatch.setattr(type(model.model), "set_attn_implementation", lambda *_: None)
+    with pytest.raises(
+        SiteError, match=r"attn_pattern\[0\]: this attention implementation returns no pattern; eager"
+    ):
+        look(make_subject(model, model), [("attention", {})], LENSES)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from subjects import make_rows, make_subject
+from trainings import STEPS, training
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 from tiny import TEXTS, tiny_folder
@@ -93,6 +97,47 @@ def test_what_a_comparison_leaves_is_drawn_from_its_tables(tmp_path):
     assert {row[2] for row in rows} == set(wanted)
     for artefact, _, _, key, _ in rows:
         assert named(keys, key), (artefact, sorted(keys))
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A folder of checkpoints followed step by step; its models are gone before anything is drawn."""
+    root = tmp_path_factory.mktemp("followed")
+    base = tiny_folder("gpt2", root / "base", layers=2)
+    training(base, root)
+    subject = make_subject(load(str(base)), load(str(root / "checkpoint-200")), make_rows(48))
+    wanted = [("steps", ROWS), ("watch", {**ROWS, "lenses": ["attention", "activations", "weights"]})]
+    save_outputs(look(subject, wanted, LENSES), root / "run" / "results", {})
+    for path in (base, *root.glob("checkpoint-*")):
+        shutil.rmtree(path)
+    write_report(root / "run")
+    return root / "run"
+
+
+def test_the_latent_space_over_the_steps_plays_and_turns(followed):
+    keys = keys_of(read_run(followed))
+    rows = [row for row in table() if row[2] == "steps"]
+    assert len(rows) == 2
+    for artefact, _, _, key, file in rows:
+        assert named(keys, key), artefact
+        assert (followed / file).is_file(), artefact
+    movie = Image.open(io.BytesIO((followed / "watch-latent-space-0.gif").read_bytes()))
+    assert movie.n_frames == 6 * (1 + len(STEPS))
+    page = (followed / "steps.html").read_text(encoding="utf-8")
+    places = [page.index(f'"step {step}"') for step in (0, *STEPS)]
+    assert places == sorted(places)  # steps in the order of their numbers
+
+
+def test_everything_is_written_again_from_the_stored_tables_alone(followed, watched):
+    for folder in (followed, watched):
+        drawn = {
+            path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".html", ".gif")
+        }
+        assert "report.html" in drawn  # the artefact interpretability_report.html
+        for name in drawn:
+            (folder / name).unlink()
+        write_report(folder)
+        assert {name: (folder / name).read_bytes() for name in drawn} == drawn
 
 
 def test_sections_named_in_the_table_exist():

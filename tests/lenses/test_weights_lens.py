@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy.linalg import subspace_angles
 from subjects import make_subject
 
 from tiny import FAMILIES, tiny_folder
@@ -15,6 +16,8 @@ from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look
 from tunescope.models import load
 from tunescope.models.matrices import matrices
+
+CURVES = ("principal_angle", "intruder_dimensions")
 
 
 def weights_of(base, tuned, **options):
@@ -83,6 +86,40 @@ def test_a_planted_rank_two_update_reports_rank_two_whatever_the_orientation(mod
         ),
         rtol=1e-4,
     )
+
+
+def test_a_planted_rank_two_update_of_one_head_is_told_by_all_measures_of_its_slice(model):
+    tuned = copy.deepcopy(model)
+    changed = next(one for one in matrices(tuned) if one.layer == 1 and one.part == "attn_projection")
+    own = changed.of_head(1)
+    before = own.double().numpy().copy()
+    generator = torch.Generator().manual_seed(3)
+    left, _ = torch.linalg.qr(torch.randn(own.shape[0], 2, generator=generator))
+    right, _ = torch.linalg.qr(torch.randn(own.shape[1], 2, generator=generator))
+    with torch.no_grad():
+        changed.weight[:, changed.heads[1]] += (
+            40 * left @ right.T
+        )  # two equal singular values, far above those before
+    of_heads = weights_of(model, tuned).table.filter(pl.col("head").is_not_null())
+    told = of_heads.filter(
+        (pl.col("site") == "attn_projection") & (pl.col("layer") == 1) & (pl.col("head") == 1)
+    )
+    value = {
+        metric: number for metric, number in told.select("metric", "value").rows() if metric not in CURVES
+    }
+    assert value["stable_rank"] == pytest.approx(2, abs=1e-4)
+    assert value["effective_rank"] == pytest.approx(2, abs=0.05)
+    assert value["relative_spectral"] == pytest.approx(40 / np.linalg.norm(before, 2), rel=1e-4)
+    assert value["relative_frobenius"] == pytest.approx(40 * 2**0.5 / np.linalg.norm(before), rel=1e-4)
+    after = changed.of_head(1).double().numpy()
+    k = told.filter(pl.col("metric") == "principal_angle").height
+    expected = subspace_angles(*(np.linalg.svd(one)[0][:, :k] for one in (before, after)))
+    angles = told.filter(pl.col("metric") == "principal_angle").sort("index")["value"].to_numpy()
+    assert np.allclose(np.sort(angles), np.sort(expected), atol=1e-5)
+    curve = told.filter(pl.col("metric") == "intruder_dimensions").sort("threshold")["value"].to_list()
+    assert curve == sorted(curve)
+    others = of_heads.filter((pl.col("metric") == "relative_spectral") & (pl.col("value") > 0))
+    assert others.select("site", "layer", "head").rows() == [("attn_projection", 1, 1)]
 
 
 def test_the_sentence_names_the_block_that_moved(tmp_path):

@@ -11,10 +11,10 @@ from tunescope.report.attention_effect import agreement, figure, sentence
 from tunescope.stats.results import result_table
 
 
-def tables(moved, effect):
+def tables(moved, effect, metric="kl"):
     heads = [(index // 4, index % 4) for index in range(len(moved))]
     attention = result_table([
-        {"arm": "a", "seed": 0, "model": "base_tuned", "layer": layer, "head": head, "metric": "jensen_shannon",
+        {"arm": "a", "seed": 0, "model": "base_tuned", "layer": layer, "head": head, "metric": metric,
          "value": value}
         for (layer, head), value in zip(heads, moved, strict=True)
     ])  # fmt: skip
@@ -34,6 +34,9 @@ def test_the_correlation_is_scipys_with_the_size_of_the_effect_head_by_head():
     assert found.value == pytest.approx(spearmanr(moved, np.abs(effect)).statistic)
     assert found.low < found.value < found.high
     assert found.heads.height == 24
+    other = agreement(*tables(moved, effect, "jensen_shannon"), metric="jensen_shannon")
+    assert other.value == found.value
+    assert agreement(*tables(moved, effect, "jensen_shannon")) is None  # by KL, which is not there
 
 
 @pytest.mark.parametrize(
@@ -46,8 +49,10 @@ def test_the_sentence_follows_the_interval(sign, said):
     found = agreement(*tables(moved, effect))
     assert said in sentence(found)
     assert "bootstrap over heads" in sentence(found)
-    panel = figure(found, "key", "#000000").panels[0]
-    assert len(panel.figure["data"][0]["x"]) == 40
+    shown = figure([found], "key", "#000000")
+    assert [panel.title for panel in shown.panels] == ["KL"]
+    assert len(shown.panels[0].figure["data"][0]["x"]) == 40
+    assert "does not tell" in shown.caption or "tend to matter" in shown.caption
 
 
 def test_nothing_is_said_of_too_few_heads_or_of_attention_that_did_not_move():

@@ -10,7 +10,8 @@ import pytest
 from planted_summaries import PROMPT, documents, write_model
 
 from tunescope import study
-from tunescope.commands.summaries import Ending, print_summaries, writes
+from tunescope.commands.asked import Ending
+from tunescope.commands.summaries import print_summaries, writes
 from tunescope.config import dump_study, load_study
 from tunescope.config.text import parse_value
 from tunescope.errors import ConfigError, DataError
@@ -19,6 +20,16 @@ from tunescope.report.page import write_report
 from tunescope.runs import RunFolder
 
 DOC = Path(__file__).parents[2] / "docs" / "study-004-artefacts.md"
+CLAIM = {
+    "statement": "The decoding writes what the model learnt.", "reported": "no repeated bigram", "source": "the code",
+    "number": {"metric": "rouge2", "split": "test", "arm": "lora"},
+    "also": {"with the ban:": {"metric": "rouge2", "split": "test", "arm": "published"}},
+    "verdicts": [{
+        "verdict": "artefact of a ban on the article's bigrams", "because": "without the ban ROUGE-2 is higher",
+        "when": [{"minus": {"metric": "rouge2", "split": "test", "arm": "published"}, "lower": 0.0}],
+    }],
+    "otherwise": "with and without the ban the intervals overlap", "learned": False,
+}  # fmt: skip
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -52,6 +63,7 @@ def raw(tmp_path_factory):
         ],
         "training": {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2},
         "lenses": ["weights"],
+        "claims": [{"claim": "ban", **CLAIM}],
     }  # fmt: skip
 
 
@@ -139,12 +151,16 @@ def test_the_page_is_written_again_from_stored_results_alone(run, tmp_path, monk
     assert len(named) >= 7
     for cells in named:  # the files that the table of study 004's artefacts names
         file = cells[5].strip().replace("ARM", "lora").replace("seed-N", "seed-0")
-        assert file == "results/claims.parquet" or (run / file).is_file(), cells[1]
+        assert (run / file).is_file(), cells[1]
     monkeypatch.setattr("tunescope.models.summariser.open_language_model", None)  # no model is opened
     (run / "report.html").unlink()
     write_report(run)
     again = (run / "report.html").read_text(encoding="utf-8")
     assert section_of(again) == section_of(before)
+    assert (
+        "with and without the ban the intervals overlap" in again
+        or "without the ban ROUGE-2 is higher" in again
+    )
 
 
 def section_of(page):
@@ -206,3 +222,24 @@ def test_what_does_not_fit_is_refused_by_name(raw, change, message):
 def test_lenses_of_classes_are_refused_before_anything_runs(raw, tmp_path):
     with pytest.raises(ConfigError, match="words needs classes"):
         study.run(loaded({**raw, "lenses": ["words"]}), tmp_path / "run", device="cpu")
+
+
+def test_the_page_has_no_columns_of_accuracy_and_no_section_of_errors(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    table = page[page.index('<section id="arms">') : page.index('<section id="data">')]
+    assert "Trained parameters" in table
+    assert "Accuracy" not in table
+    assert "Macro F1" not in table
+    for gone in (
+        '<section id="errors">',
+        "CKA was not measured",
+        "Ablation was not run",
+        "truncation was not counted",
+    ):
+        assert gone not in page
+    assert "of texts at most" in page
+
+
+def test_the_stages_say_how_many_rows_there_were(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "rows: train 24, validation 8 and test 8" in page

@@ -11,12 +11,12 @@ from PIL import Image
 from scipy.stats import spearmanr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tunescope.lenses.over_steps import correlation
 from tunescope.report.figures import style
 from tunescope.report.page import write_report
 from tunescope.report.read import read_run
 from tunescope.report.watch_file import FRAMES, colour_of, gif, movies, thinned
 from tunescope.stats.results import result_table
-from tunescope.watch import correlation
 from tunescope.watch.records import Records
 from tunescope.watch.scalars import Scalars, scalars
 

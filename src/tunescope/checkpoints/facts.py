@@ -31,7 +31,9 @@ VERIFIED = (
     "transformers' own forward pass", "padding on the left", "an edit in each block changes the states",
     "a partial run equals a full one",
 )  # fmt: skip
-NEED_A_PAIR = ("weights", "similarity", "grafting", "patching_cross", "other_models", "steps", "planted")
+NEED_A_PAIR = (
+    "weights", "similarity", "grafting", "patching_cross", "other_models", "steps", "watch", "planted",
+)  # fmt: skip
 
 
 def facts_of(model: Classifier, kind: Kind, path: str) -> dict[str, Any]:

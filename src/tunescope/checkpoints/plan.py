@@ -16,7 +16,7 @@ from tunescope.lenses.geometry.other_models import against_others
 from tunescope.runs import Stage
 
 # Raised by whoever changes what the code of a stage computes.
-VERSIONS = {"rows": 1, "measure": 1, "look": 1, "across": 1, "results": 1, "report": 1}
+VERSIONS = {"rows": 1, "measure": 1, "look": 2, "across": 1, "results": 1, "report": 1}
 ROWS = "data/rows.parquet"
 PAIR = "pair.json"
 
@@ -55,16 +55,20 @@ class Plan:
         return found
 
     def lenses(self, pair: Pair) -> list[LensConfig]:
-        """Return what a pair is looked at through: ``steps`` too, where its tuned model is the last of a training's."""
+        """Return what a pair is looked at through: over the steps too, where its tuned model is a training's last."""
         models = [{"name": one.tuned.arm, "path": one.tuned.path} for one in self.pairs.pairs]
         wanted = [
             one.model_copy(update={"options": dict(against_others(one, pair.tuned.arm, models))})
             for one in self.wanted
         ]
-        if pair.tuned.steps is not None and not self.speaks and self.kind == "classifier":
-            wanted = [one for one in wanted if one.lens != "steps"] + [
-                LensConfig(lens="steps", options={"folder": pair.tuned.steps})
-            ]
+        if pair.tuned.steps is not None:
+            over = ("steps", "watch") if self.kind == "classifier" else ("watch",) if self.speaks else ()
+            for name in over:
+                asked = next((one for one in wanted if one.lens == name), LensConfig(lens=name, options={}))
+                options = {**asked.options, "folder": pair.tuned.steps}
+                wanted = [one for one in wanted if one.lens != name] + [
+                    LensConfig(lens=name, options=options)
+                ]
         return wanted
 
     # ---- where things lie, relative to the run folder ----
@@ -133,7 +137,7 @@ class Plan:
             inputs["models"] = {
                 name: self._digest(str(path)) for name, path in lens.options["models"].items()
             }
-        if lens.lens == "steps" and pair.tuned.steps is not None:
+        if lens.lens in ("steps", "watch") and pair.tuned.steps is not None:
             steps = sorted(Path(pair.tuned.steps).glob("checkpoint-*"))
             inputs["steps"] = {path.name: self._digest(str(path)) for path in steps}
         before = ("rows", self.measure(pair).name)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunescope.commands.asked import Ending
 from tunescope.errors import DataError
 from tunescope.files import read_json
 from tunescope.progress import Progress
 
 RECORD = "tunescope.json"
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Where the summaries go: a file, the screen, or lines of JSON; and on which device they are written."""
-
-    output: Path | None = None
-    device: str = "auto"
-    quiet: bool = False
-    as_json: bool = False
 
 
 def writes(model: str) -> bool:

@@ -16,12 +16,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from tunescope.errors import ModelError
+from tunescope.models.adapters import base_of
 from tunescope.models.classifier import right_padded
 from tunescope.models.encoder_decoder import decoder_inputs
 from tunescope.models.families import Family
-from tunescope.models.language import LanguageModel
+from tunescope.models.language import LanguageModel, merged
 from tunescope.models.load import LONGEST_DEFAULT, position_limit
-from tunescope.models.source import Source, check_source, hub_errors, read_config, read_tokenizer
+from tunescope.models.source import ADAPTER, Source, check_source, hub_errors, read_config, read_tokenizer
 
 
 class TargetHead(nn.Module):
@@ -106,14 +107,16 @@ class SequenceToSequence(LanguageModel):
 def load_sequence_to_sequence(
     path: str,
     *,
+    base: str | None = None,
     max_length: int | None = None,
     device: str | torch.device = "cpu",
     revision: str | None = None,
 ) -> SequenceToSequence:
-    """Load an encoder-decoder with its own language-model head.
+    """Load an encoder-decoder with its own language-model head: a folder, hub id, or a peft adapter of one (merged).
 
     Args:
         path: Model folder or hub id.
+        base: Base model of an adapter, where the path inside the adapter is not to be used.
         max_length: Longest input in tokens; None means the model's limit, at most 512.
         device: Where to put the parameters.
         revision: Hub revision.
@@ -121,21 +124,33 @@ def load_sequence_to_sequence(
     Raises:
         ModelError: No such model, no encoder-decoder, or a checkpoint without a trained language-model head: one of
             random numbers would answer as if it had learnt.
+        MissingDependencyError: ``path`` is an adapter and peft is not installed.
     """
-    source = Source(path, revision)
-    check_source(source)
+    adapter = Source(path, revision)
+    check_source(adapter)
+    settings = adapter.read_json(ADAPTER) if adapter.is_adapter else {}
+    source = base_of(adapter, settings, base) if settings else adapter
     config, family, _ = read_config(source)
     if family.encoder is None:
         raise ModelError(
             f"{path} is no encoder-decoder but a {family.name}.", hint="Open it with load_language_model."
         )
-    tokenizer = read_tokenizer(source, config)
+    if settings.get("task_type") == "SEQ_CLS":
+        raise ModelError(
+            f"{path} is the adapter of a classifier (task_type SEQ_CLS), not a language model's."
+        )
+    own_tokenizer = adapter.folder is not None and (adapter.folder / "tokenizer.json").is_file()
+    tokenizer = read_tokenizer(adapter if own_tokenizer else source, config)
     model = _read_model(source, config, family)
+    if settings:
+        model = merged(model, adapter)
     limit = position_limit(config, family)
     if max_length is not None and not 1 <= max_length <= limit:
         raise ModelError(f"max_length {max_length} does not fit {path}: it numbers {limit} positions.")
     found = SequenceToSequence(model, tokenizer, family, "mean", max_length or min(limit, LONGEST_DEFAULT))
     found.record = {"path": path, "revision": revision, "head": "its own", "assumed": []}
+    if settings:
+        found.record["adapter_of"] = source.path
     return found.to(device).eval()
 
 

@@ -54,8 +54,9 @@ def _effect(one: Drawing, effects: pl.DataFrame | None) -> list[style.Figure]:
     if effects is None:
         return []
     own = effects.filter((pl.col("arm") == one.arm) & pl.col("seed").eq_missing(pl.lit(one.rows["seed"][0])))
-    found = attention_effect.agreement(one.rows, own)
-    if found is None:
+    every = (attention_effect.agreement(one.rows, own, metric) for metric in attention_effect.METRICS)
+    found = [agreed for agreed in every if agreed is not None]
+    if not found:
         return []
     return [attention_effect.figure(found, f"attention-effect-{one.number}", one.colour)]
 
@@ -113,11 +114,12 @@ def _maps(one: Drawing, maps: pl.DataFrame | None) -> list[style.Figure]:
             (pl.col("row_id") == row_id) & (pl.col("layer") == layer) & (pl.col("head") == head)
         )
         place = len(found)
+        when = ", before and after tuning" if "base" in rows["model"] else ""
         found.append(style.Figure(
             f"attention-map-{one.number}-{place}", f"L{layer}H{head} on row {row_id}", parts.map_panels(rows),
             "Attention itself: queries down, keys across, named by the tokens.", HOW_MAP if place == 0 else "",
             style.Scale("blues", "0", "0.5", "1"), folded=place > 0,
-            shows=f"What head {head} of layer {layer} attends to in one text, before and after tuning.",
+            shows=f"What head {head} of layer {layer} attends to in one text{when}.",
             high="The token down the side reads the token along the bottom", measured="Attention of one text",
         ))  # fmt: skip
     return found
@@ -129,8 +131,9 @@ def _figures(one: Drawing) -> list[style.Figure]:
     if apart:
         scale = style.Scale("blues", "0 bits", number(top / 2), f"{number(top)} bits of at most 1")
         caption = (
-            f"Jensen-Shannon divergence of base and tuned attention on the same tokens, mean over queries, then over "
-            f"{one.on}. Hover: 95 % interval over texts, and how far two heads of that layer of the base are apart."
+            f"Jensen-Shannon and Kullback-Leibler divergence of base and tuned attention on the same tokens, mean over "
+            f"queries, then over {one.on}; the scale is that of the first. Hover: 95 % interval over texts, and how "
+            "far two heads of that layer of the base are apart."
         )
         figures.append(
             style.Figure(f"attention-{one.number}", "How far heads moved", apart, caption, HOW_APART, scale)

@@ -66,7 +66,8 @@ def _figures(one: Drawing, points: pl.DataFrame | None, labels: tuple[str, ...])
             name = maps.METHOD_NAMES[method]
             caption = (
                 f"{name} of the pooled states of {one.title} at the last place, all steps in one frame and at one "
-                f"scale ({one.on}). Crosses: the model is wrong. All steps, three axes and play: steps.html beside it."
+                f"scale ({one.on}). Crosses: the model is wrong. All steps, three axes and play: "
+                "steps.html beside it; turning: watch-latent-space-*.gif."
             )
             title = f"Steps by {name}"
             figures.append(

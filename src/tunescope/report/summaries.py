@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -66,7 +66,8 @@ def summaries(run: RunFolder) -> Summaries | None:
     """Return the section, or None where the run does not summarise or measured nothing."""
     if (run.study or {}).get("task") != "summarise" or run.split is None:
         return None
-    quality, like = _lines(run, SHOWN), _lines(run, LIKE)
+    quality = _lines(run, SHOWN)
+    like = tuple(replace(line, about="") for line in _lines(run, LIKE))  # said once, in the first table
     comparison, about = _comparison(run)
     return Summaries(
         run.split, quality, tuple(HEADINGS[one] for one in SHOWN), like, tuple(HEADINGS[one] for one in LIKE),

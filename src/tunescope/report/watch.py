@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from tunescope.report import watch_file
@@ -28,51 +31,61 @@ HOW_CORRELATION = (
 
 
 def groups(run: RunFolder) -> list[Group]:
-    """Return the curves of a watched training as one group."""
+    """Return the curves over the steps, one group a training."""
     result = run.results.get("watch")
     if result is None:
         return []
-    table = checked(result, watch.COLUMNS)
-    options = result.provenance.get("options") or {}
+    checked(result, watch.COLUMNS)
+    about = result.provenance.get("options") or {}
+    found: list[Group] = []
+    movies = watch_file.movies(run)
+    for training in watch_file.trainings(run):
+        figures = _curves(training, about)
+        if figures:
+            figures += [_still(one) for one in movies if one.key.startswith(training.prefix)]
+            found.append(Group(training.name or "Step by step", not found, tuple(figures)))
+    return found
+
+
+def _curves(training: watch_file.Training, about: Mapping[str, Any]) -> list[style.Figure]:
+    """Return the curves of one training, and what they go with."""
+    table, key = training.table, f"watch-{training.prefix}".rstrip("-")
     panels = tuple(panel for panel in _panels(table) if panel is not None)
     if not panels:
         return []
     steps = table["step"].drop_nulls().n_unique()
+    texts = about.get("texts")
+    fixed = "the same texts" if texts is None else f"{texts} fixed texts"
+    took = about.get("share_looking")
     caption = (
-        f"{steps} looks at {options.get('texts', 'unknown')} fixed texts; step 0 is before training, and every "
-        f"comparison is with it. Looking took {percent(options.get('share_looking'))} of the time. Means over heads or "
-        "matrices of a layer, without intervals: the texts are the same in every step."
+        f"{steps} looks at {fixed}; step 0 is before training, and every comparison is with it."
+        f"{'' if took is None else f' Looking took {percent(took)} of the time.'} Means over heads or matrices of a "
+        "layer, without intervals: the texts are the same in every step."
     )
     figures = [style.Figure(
-        "watch", "", panels, caption, HOW, shows="What lenses saw on the same texts at every step of the training.",
+        key, "", panels, caption, HOW, shows="What lenses saw on the same texts at every step of the training.",
         high="Named over each panel", measured="The model in training against what it was at step 0",
     )]  # fmt: skip
     for metric in values(only(table, lens="correlation"), "of_metric"):
         drawn = watch.correlation_panels(only(table, lens="correlation", of_metric=metric))
         if drawn:
             figures.append(style.Figure(
-                f"watch-with-{metric}", f"What goes with {metric}", drawn, CORRELATION.format(metric=metric),
+                f"{key}-with-{metric}", f"What goes with {metric}", drawn, CORRELATION.format(metric=metric),
                 HOW_CORRELATION, shows=f"How far each internal curve rises and falls with {metric} over the steps.",
                 high=f"The curve rises where {metric} rises", measured="Spearman's correlation over steps",
             ))  # fmt: skip
-    figures += _stills(run)
-    return [Group("Step by step", True, tuple(figures))]
+    return figures
 
 
-def _stills(run: RunFolder) -> list[style.Figure]:
+def _still(movie: watch_file.Movie) -> style.Figure:
     """Return the first and the last frame of what plays in the files beside the page."""
-    found = []
-    for movie in watch_file.movies(run):
-        panels = tuple(
-            watch.still(movie.grids[index], movie, f"step {movie.steps[index]}") for index in (0, -1)
-        )
-        found.append(style.Figure(
-            f"watch-{movie.key}", movie.title, panels,
-            f"First and last of {len(movie.steps)} steps, one scale. All of them play in {watch_file.PAGE} and "
-            f"watch-{movie.key}.gif beside this page.",
-            shows=movie.title, high="A dark (blue) cell is high", measured="The model in training on the same texts",
-        ))  # fmt: skip
-    return found
+    panels = tuple(watch.still(movie.grids[index], movie, f"step {movie.steps[index]}") for index in (0, -1))
+    return style.Figure(
+        f"watch-{movie.key}", movie.title, panels,
+        f"First and last of {len(movie.steps)} steps, one scale. All of them play in {watch_file.PAGE} and "
+        f"watch-{movie.key}.gif beside this page.",
+        shows=movie.title, high="A dark (blue) cell is high", measured="The model in training on the same texts",
+    )  # fmt: skip
 
 
 def _similarity(table: pl.DataFrame) -> pl.DataFrame:
@@ -103,6 +116,7 @@ def _panels(table: pl.DataFrame) -> list[style.Panel | None]:
         watch.layer_curves(
             only(attention, metric="jensen_shannon"), "attention: distance from step 0", "bits"
         ),
+        watch.layer_curves(only(attention, metric="kl"), "attention: KL from step 0", "nats"),
         watch.layer_curves(
             only(attention, metric="entropy_without_sink", model="tuned"), "attention entropy", "normalised"
         ),
@@ -113,7 +127,7 @@ def _panels(table: pl.DataFrame) -> list[style.Panel | None]:
         ),
         watch.layer_curves(_similarity(table), "RSA with step 0", "correlation"),
         watch.layer_curves(
-            only(table, lens="probes", metric="accuracy", model="tuned"), "probe accuracy", "accuracy"
+            only(table, lens="probes", metric="probe_accuracy", model="tuned"), "probe accuracy", "accuracy"
         ),
         watch.layer_curves(norms, "gradient norm by block, before clipping", "norm"),
         watch.line(

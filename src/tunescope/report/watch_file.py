@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -74,25 +74,66 @@ def thinned(steps: Sequence[int], most: int = FRAMES) -> list[int]:
     return [ordered[round(place * (len(ordered) - 1) / (most - 1))] for place in range(most)]
 
 
-def movies(run: RunFolder) -> list[Movie]:
-    """Return what plays over the steps of a watched training; empty where two steps or fewer were seen."""
+@dataclass(frozen=True)
+class Training:
+    """One training that was seen over its steps.
+
+    Attributes:
+        name: How it is called where there are several; empty for one alone.
+        prefix: What its figures' and files' keys begin with.
+        table: What lenses saw of it, with its correlations.
+        examples: What was kept of single texts, or None.
+    """
+
+    name: str
+    prefix: str
+    table: pl.DataFrame
+    examples: pl.DataFrame | None
+
+
+def trainings(run: RunFolder) -> list[Training]:
+    """Return the trainings that were seen over their steps: arms and seeds of a run, or the one that was watched."""
     result = run.results.get("watch")
     if result is None:
         return []
-    table = result.table
+    table, examples = result.table, read_examples(run, "watch", EXAMPLES)
+    known = table.select("arm", "seed").drop_nulls("arm").unique(maintain_order=True).rows()
+    if len(known) < 2:
+        return [Training("", "", table, examples)]
     found = []
+    for number, (arm, seed) in enumerate(known):
+        mine = (pl.col("arm") == arm) & pl.col("seed").eq_missing(pl.lit(seed))
+        name = str(arm) if seed is None else f"{arm}, seed {seed}"
+        kept = None if examples is None else examples.filter(mine)
+        found.append(Training(name, f"{number}-", table.filter(mine), kept))
+    return found
+
+
+def movies(run: RunFolder) -> list[Movie]:
+    """Return what plays over the steps of trainings; empty where two steps or fewer were seen."""
+    return [
+        replace(
+            one, key=f"{seen.prefix}{one.key}", title=f"{seen.name}: {one.title}" if seen.name else one.title
+        )
+        for seen in trainings(run)
+        for one in _of_training(seen)
+        if one is not None
+    ]
+
+
+def _of_training(training: Training) -> list[Movie | None]:
+    found: list[Movie | None] = []
     for metric, (title, model) in HEAD_METRICS.items():
-        own = only(table, lens="attention", metric=metric, model=model)
+        own = only(training.table, lens="attention", metric=metric, model=model)
         if own.height:
             found.append(_movie(f"heads-{metric}", title, own, ("head", "H"), ("layer", "L")))
-    examples = read_examples(run, "watch", EXAMPLES)
-    if examples is not None:
-        found += _attention(only(examples, lens="attention", model="tuned"))
-        neurons = only(examples, lens="activations", model="tuned")
+    if training.examples is not None:
+        found += _attention(only(training.examples, lens="attention", model="tuned"))
+        neurons = only(training.examples, lens="activations", model="tuned")
         if neurons.height:
             title = "Mean activation of the first neurons of every layer"
             found.append(_movie("neurons", title, neurons, ("layer", "layer "), ("neuron", "")))
-    return [one for one in found if one is not None]
+    return found
 
 
 def _attention(maps: pl.DataFrame) -> list[Movie | None]:

@@ -94,6 +94,19 @@ def _figures(one: Drawing) -> list[style.Figure]:
             "The same for each head's own rows of query, key and value, and columns of the output projection."
         )
         figures.append(style.Figure(f"weight-heads-{one.number}", "Heads", heads, caption, "", scale))
+    directions = weights.head_rank_panels(one.rows)
+    if directions:
+        caption = (
+            "Effective rank of the change of each head's own part, one scale for all. Exact: no rows are drawn; sizes, "
+            "stable ranks, principal angles and intruder dimensions of heads are in results/weights.parquet."
+        )
+        figures.append(style.Figure(
+            f"weight-head-ranks-{one.number}", "Ranks of heads' updates", directions, caption,
+            "A head that moved in few directions was steered; one that moved in many was written anew. Read it beside "
+            "how far it moved: the rank of a change next to nothing says nothing.", folded=True,
+            shows="In how many directions the change of each head's own weights goes.",
+            high="The head's change is spread over more directions", measured="Tuned weights minus the base's",
+        ))  # fmt: skip
     ranks = weights.rank_panels(one.rows, one.colour)
     if ranks:
         caption = (

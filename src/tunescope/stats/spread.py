@@ -119,9 +119,18 @@ class Covariance:
             norms = np.linalg.norm(rows, axis=1)
             self.zeros += int((norms == 0).sum())
             self.directions += (rows[norms > 0] / norms[norms > 0, None]).sum(axis=0)
-            centred = rows - rows.mean(axis=0)
-            self._merge(len(rows), rows.mean(axis=0), centred.T @ centred)
+            self._take(rows)
         return self
+
+    def _take(self, rows: np.ndarray) -> None:
+        """Add rows in one product: what :meth:`_merge` adds for the means' gap is one more row of it."""
+        mean, total = rows.mean(axis=0), self.count + len(rows)
+        gap = mean - self.mean if self.count else np.zeros(self.width)
+        apart = gap * (self.count * len(rows) / total) ** 0.5
+        stacked = np.vstack([rows - mean, apart])
+        self.products += stacked.T @ stacked
+        self.mean = self.mean + gap * (len(rows) / total) if self.count else mean
+        self.count = total
 
     def _merge(self, count: int, mean: np.ndarray, products: np.ndarray) -> None:
         if count == 0:

@@ -21,12 +21,12 @@ Options = Mapping[str, Any]
 ARITHMETIC = (
     "Lenses: one that reads passes once over base and tuned (cka again above 256 MiB of states), and CKA takes",
     "512 x sites squared x rows operations a variant beside it; probes and dimensions read their train rows too;",
-    "steps and other_models read one model more each; words runs a row twice a word (left out, masked), and three",
-    "times for each of 64 points of an integrated gradient; ablation runs half of the blocks for each component,",
-    "edit and random control, all of them for all but one and (on half of the rows) for each step of a removal,",
-    "and a screen takes 3 passes and 2 a block; patching, patching_cross and grafting likewise run half of the",
-    "blocks for each place or part, each way and control, and grafting the greedy steps on half of the rows.",
-    "Fits of probes, t-SNE, UMAP and bootstraps are left out.",
+    "steps and other_models read one model more each (watch two a step); words runs a row twice a word (left out,",
+    "masked), and three times for each of 64 points of an integrated gradient; ablation runs half of the blocks",
+    "for each component, edit and random control, all of them for all but one and (on half of the rows) for each",
+    "step of a removal, and a screen takes 3 passes and 2 a block; patching, patching_cross and grafting likewise",
+    "run half of the blocks for each place or part, each way and control, and grafting the greedy steps on half of",
+    "the rows. Fits of probes, t-SNE, UMAP and bootstraps are left out.",
 )
 
 
@@ -92,6 +92,11 @@ def _probes(options: Options, passes: Passes) -> float:
 
 def _steps(options: Options, passes: Passes) -> float:
     return (1 + int(options.get("most") or 0)) * passes.one
+
+
+def _watched(options: Options, passes: Passes) -> float:
+    """Base and checkpoint in every step, and once more to choose the heads whose maps are kept."""
+    return 2 * (2 + int(options.get("most") or 0)) * passes.one
 
 
 def _others(options: Options, passes: Passes) -> float:
@@ -168,7 +173,7 @@ _COSTS: dict[str, Callable[[Options, Passes], float]] = {
     "maps": _reading, "steps": _steps, "other_models": _others, "logit_lens": _reading,
     "attribution_direct": _reading, "words": _words, "weights": _nothing, "ablation": _ablation,
     "patching": _patching, "patching_cross": _patching_cross, "grafting": _grafting, "attention": _reading,
-    "activations": _reading, "flow": _flow,
+    "activations": _reading, "flow": _flow, "watch": _watched,
 }  # fmt: skip
 
 

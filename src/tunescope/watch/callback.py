@@ -16,6 +16,7 @@ from tunescope.data.rows import Rows
 from tunescope.data.tokens import Tokens, tokenize
 from tunescope.errors import DataError, ModelError
 from tunescope.lenses import LENSES, Lens, Subject, look
+from tunescope.lenses.over_steps.lens import LIGHT
 from tunescope.stats.results import result_table
 from tunescope.watch.gradients import GradientNorms
 from tunescope.watch.live import frozen_copy, live, undisturbed
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 2000
 DEFAULT: tuple[str, ...] = ("cka", "attention", "weights", "gradients")
-# What is quick enough for every look: no singular values, CKA as it is.
-LIGHT: dict[str, dict[str, Any]] = {
-    "cka": {"variants": ["raw"]}, "weights": {"spectra": False}, "attention": {"regions": False, "texts": 0},
-    "activations": {"keep": 32},
-}  # fmt: skip
 GRADIENTS = "gradients"
 
 

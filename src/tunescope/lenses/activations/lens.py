@@ -100,7 +100,7 @@ class ActivationLens(ReadingLens):
         mask = view.attention_mask.to(values.device)
         lengths = mask.sum(1)
         norms = torch.linalg.vector_norm(values, dim=-1) * mask
-        sums = values.abs().sum(-1) * mask
+        sums = torch.linalg.vector_norm(values, 1, dim=-1) * mask  # no second tensor of the activation's size
         total = norms.sum(1)
         self._keep(view, "norm", total / lengths)
         # A text of one token has no other: 0 / 0 is the NaN that says so.

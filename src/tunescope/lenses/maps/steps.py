@@ -55,13 +55,14 @@ AXES = ("x", "y", "z")
 Record = dict[str, Any]
 
 
-def step_folders(subject: Subject, folder: str | None) -> list[tuple[int, Path]]:
+def step_folders(subject: Subject, folder: str | None, lens: str = "steps") -> list[tuple[int, Path]]:
     """Return the checkpoints of a training by step, ascending as numbers.
 
     Args:
         subject: What is looked at; its tuned model's folder says where checkpoints may lie.
         folder: The folder that holds them, or None for ``checkpoints`` beside a study's model, or the ``checkpoint-*``
             folders beside one that was given as the tuned model.
+        lens: The lens that asks, for the message.
 
     Raises:
         LensError: There are fewer than two.
@@ -78,7 +79,7 @@ def step_folders(subject: Subject, folder: str | None) -> list[tuple[int, Path]]
     found = sorted((int(path.name.rpartition("-")[2]), path) for path in named if path.is_dir())
     if len(found) < 2:
         raise LensError(
-            f"{subject.arm}: steps needs two checkpoints or more; {where} holds {len(found)}.",
+            f"{subject.arm}: {lens} needs two checkpoints or more; {where} holds {len(found)}.",
             hint="In a study set training.save_strategy to steps, save_steps to a number and save_total_limit to null.",
         )
     return found

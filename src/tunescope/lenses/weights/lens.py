@@ -36,7 +36,14 @@ from tunescope.lenses.subject import Subject
 from tunescope.models.matrices import Matrix, matrices
 from tunescope.seeds import derive_seed
 from tunescope.stats.results import Finding, result_table
-from tunescope.stats.weight_change import Spectrum, rounding, spectrum, turn, unstructured_update
+from tunescope.stats.weight_change import (
+    Spectrum,
+    intruder_curve,
+    rounding,
+    spectrum,
+    turn,
+    unstructured_update,
+)
 
 WHAT = (
     "How far tuning moved each weight matrix and each head's part of it: relative size of the update, in how many "
@@ -59,7 +66,8 @@ class WeightOptions(BaseModel):
     )
     spectra: bool = Field(True, description="also ranks, angles and intruder dimensions, which cost most")
     heads: bool = Field(
-        True, description="also each head's rows of query, key, value and columns of the output"
+        True,
+        description="also each head's rows of query, key, value and columns of the output, by the same measures",
     )
 
 
@@ -85,7 +93,7 @@ def run(subject: Subject, options: WeightOptions) -> tuple[pl.DataFrame, None]:
             seed = derive_seed(subject.sampling_seed, f"weights {before.stack} {before.layer} {before.part}")
             records += _of_matrix(_array(before.weight), _array(after.weight), about, options, seed)
             if options.heads:
-                records += _of_heads(before, after, about)
+                records += _of_heads(before, after, about, options)
             total = sums.setdefault((before.stack, before.layer), [0.0, 0.0])
             total[0] += _square(after.weight - before.weight)
             total[1] += _square(before.weight)
@@ -168,12 +176,32 @@ def _sizes(
     }
 
 
-def _of_heads(before: Matrix, after: Matrix, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _of_heads(
+    before: Matrix, after: Matrix, about: dict[str, Any], options: WeightOptions
+) -> Iterator[dict[str, Any]]:
+    """Yield what one head's own rows or columns show: sizes, and with spectra ranks, angles and intruders."""
+    whole = options.spectra and max(before.weight.shape) <= LARGEST
     for head in range(len(before.heads)):
-        own = _array(before.of_head(head))
-        update, size = _array(after.of_head(head)) - own, float(np.linalg.norm(own))
-        value = float(np.linalg.norm(update)) / size if size else None
-        yield {**about, "head": head, "metric": "relative_frobenius", "value": value}
+        own, moved, axes = _array(before.of_head(head)), _array(after.of_head(head)), {**about, "head": head}
+        update = moved - own
+        if not whole:
+            size = float(np.linalg.norm(own))
+            value = float(np.linalg.norm(update)) / size if size else None
+            yield {**axes, "metric": "relative_frobenius", "value": value}
+            continue
+        change = spectrum(update)
+        for metric, (value, _) in _sizes(change, spectrum(own), None).items():
+            yield {**axes, "metric": metric, "value": value}
+        if change.spectral:
+            # Vectors in the stream's width: in the head's own width its vectors span all there is.
+            tall = own.shape[0] >= own.shape[1]
+            turned = turn(own if tall else own.T, moved if tall else moved.T, options.vectors)
+            for index, angle in enumerate(turned.angles):
+                yield {**axes, "metric": "principal_angle", "value": float(angle), "index": index}
+            for threshold, count in zip(
+                options.thresholds, intruder_curve(turned, options.thresholds), strict=True
+            ):
+                yield {**axes, "metric": "intruder_dimensions", "value": float(count), "threshold": threshold}
 
 
 def _array(weight: Any) -> np.ndarray:
@@ -197,9 +225,8 @@ def findings(table: pl.DataFrame, subject: Subject) -> Sequence[Finding]:
     if blocks.is_empty() or not blocks["value"][0]:
         return []
     most, least = blocks.row(0, named=True), blocks.row(-1, named=True)
-    ranks = own.filter(pl.col("layer").is_not_null() & (pl.col("metric") == "stable_rank")).drop_nulls(
-        "value"
-    )
+    whole = own.filter(pl.col("layer").is_not_null() & pl.col("head").is_null())
+    ranks = whole.filter(pl.col("metric") == "stable_rank").drop_nulls("value")
     directions, control = "", "none: spectra were not asked for"
     if ranks.height:
         rank, against = (float(np.median(ranks[name].to_numpy())) for name in ("value", "control"))

@@ -22,13 +22,27 @@ Record = dict[str, Any]
 
 
 def divergence_panels(rows: pl.DataFrame) -> tuple[tuple[style.Panel, ...], float]:
-    """Return how far base and tuned are apart, head by head, and the end of the scale."""
+    """Return how far base and tuned are apart, head by head, and the end of the first map's scale.
+
+    Jensen-Shannon first; Kullback-Leibler beside it on a scale of its own, named over it.
+    """
     own = only(rows, metric="jensen_shannon")
     top = finite(own["value"].max()) if own.height else None
     if not top:
         return (), 1.0
     look = cells.Look(0, top, style.BLUES, HEIGHT)
-    return (cells.layer_map("base against tuned", own, cells.head_names(own), look, _apart),), top
+    panels = [cells.layer_map("Jensen-Shannon", own, cells.head_names(own), look, _apart)]
+    other = only(rows, metric="kl")
+    most = finite(other["value"].max()) if other.height else None
+    if most:
+        title = f"KL from base to tuned: 0 to {number(most)} nats"
+        look = cells.Look(0, most, style.BLUES, HEIGHT)
+        panels.append(cells.layer_map(title, other, cells.head_names(other), look, _diverged))
+    return tuple(panels), top
+
+
+def _diverged(cell: Record) -> str:
+    return f"{interval(cell['value'], cell['low'], cell['high'])} nats (KL), n = {number(cell['n'])}"
 
 
 def _apart(cell: Record) -> str:

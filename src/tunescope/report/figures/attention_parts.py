@@ -144,16 +144,21 @@ def _bars(rows: pl.DataFrame, names: list[str], model: str, colour: str) -> Reco
 def map_panels(rows: pl.DataFrame) -> tuple[style.Panel, ...]:
     """Return one head's map of one sentence: base, tuned and their difference; queries down, keys across.
 
-    The places of both axes are the tokens' own numbers, and their names are looked up by these.
+    Of a model that was looked at alone there is one map. The places of both axes are the tokens' own numbers, and
+    their names are looked up by these.
     """
     size = int(rows["query"].max()) + 1  # type: ignore[arg-type]
     names = _tokens(rows, size)
     grids: dict[str, list[list[float | None]]] = {}
-    for which in ("base", "tuned"):
+    alone = "base" not in values(rows, "model")
+    for which in ("tuned",) if alone else ("base", "tuned"):
         grid: list[list[float | None]] = [[None] * size for _ in range(size)]
         for query, key, value in only(rows, model=which).select("query", "key", "value").rows():
             grid[query][key] = value
         grids[which] = grid
+    height = 120 + (26 if size < 12 else 17) * size
+    if alone:
+        return (_map("attention", grids["tuned"], names, height, None),)
     grids["tuned minus base"] = [
         [None if one is None or other is None else one - other for one, other in zip(*lines, strict=True)]
         for lines in zip(grids["tuned"], grids["base"], strict=True)
@@ -161,7 +166,6 @@ def map_panels(rows: pl.DataFrame) -> tuple[style.Panel, ...]:
     most = max(
         (abs(one) for line in grids["tuned minus base"] for one in line if one is not None), default=0.0
     )
-    height = 120 + (26 if size < 12 else 17) * size
     return tuple(
         _map(title, grid, names, height, most if title == "tuned minus base" else None)
         for title, grid in grids.items()

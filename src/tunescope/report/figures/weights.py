@@ -71,6 +71,28 @@ def head_panels(rows: pl.DataFrame, top: float) -> tuple[style.Panel, ...]:
     return tuple(panels)
 
 
+def head_rank_panels(rows: pl.DataFrame) -> tuple[style.Panel, ...]:
+    """Return the effective rank of each head's update, one map a matrix on one scale; none without spectra."""
+    own = only(rows, metric="effective_rank").filter(
+        pl.col("head").is_not_null() & pl.col("value").is_finite()
+    )
+    most = finite(own["value"].max()) if own.height else None
+    if most is None:
+        return ()
+    look = cells.Look(0, most, style.BLUES, 250)
+    panels = []
+    for part in BY_HEAD:
+        of_part = only(own, site=part)
+        if of_part.height:
+            title = f"{part}, 0 to {number(most)}"
+            panels.append(cells.layer_map(title, of_part, cells.head_names(of_part), look, _spread))
+    return tuple(panels)
+
+
+def _spread(cell: Record) -> str:
+    return f"its update goes in about {number(cell['value'])} directions (effective rank)"
+
+
 def _moved(cell: Record) -> str:
     return f"moved by {percent(cell['value'], 2)} of its norm"
 
@@ -79,7 +101,9 @@ def rank_panels(rows: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
     """Return stable and effective rank of every update over depth, with the control's in grey."""
     panels = []
     for metric, title in (("stable_rank", "stable rank"), ("effective_rank", "effective rank")):
-        own = only(rows, metric=metric).filter(pl.col("layer").is_not_null() & pl.col("value").is_not_null())
+        own = only(rows, metric=metric, head=None).filter(
+            pl.col("layer").is_not_null() & pl.col("value").is_not_null()
+        )
         if own.is_empty():
             continue
         traces = [
@@ -106,7 +130,7 @@ def _dots(rows: pl.DataFrame, column: str, colour: str, name: str) -> Record:
 
 def intruder_panel(rows: pl.DataFrame, colour: str) -> style.Panel | None:
     """Return how many leading singular vectors are like none before, over the threshold, summed over matrices."""
-    own = only(rows, metric="intruder_dimensions")
+    own = only(rows, metric="intruder_dimensions", head=None)
     if own.is_empty():
         return None
     total = own.group_by("threshold").agg(pl.col("value", "control").sum(), pl.len().alias("matrices"))
@@ -164,7 +188,7 @@ def arm_panels(tables: dict[str, pl.DataFrame], colours: dict[str, str]) -> tupl
             panels.append(style.Panel(title, {"data": traces, "layout": layout}, 230))
     curves = []
     for arm, rows in tables.items():
-        own = only(rows, metric="intruder_dimensions")
+        own = only(rows, metric="intruder_dimensions", head=None)
         if own.height:
             total = own.group_by("threshold").agg(pl.col("value", "control").sum()).sort("threshold")
             curves += [
