@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,10 +12,10 @@ from tunescope.behaviour import Material, Suite, pair_table
 from tunescope.behaviour.builtin import builtin_suite
 from tunescope.behaviour.heatmaps import align, heatmap_states, outlier_dimensions
 from tunescope.config.behaviour import BehaviourConfig, InsideConfig
-from tunescope.errors import ConfigError, LensError
+from tunescope.errors import ConfigError, LensError, SiteError
 from tunescope.lenses import Subject
 from tunescope.models import load
-from tunescope.planted.decisive import BAD, GOOD, planted_head_model
+from tunescope.planted.decisive import ANSWER, BAD, GOOD, WIDTH, planted_head_model
 from tunescope.planted.gendered import FEMALE, MALE, planted_gender_model
 from tunescope.study.behaviour import behaviour_of
 
@@ -90,6 +92,70 @@ def test_the_gender_suite_is_mediated_through_the_planted_gender_head_alone(kind
         assert one["value"] == (pytest.approx(1, abs=1e-3) if decisive else pytest.approx(0, abs=1e-6)), one
     said = [one.sentence for one in output.findings if "of single heads" in one.sentence]
     assert said[0].startswith(f"gender: of single heads L{layer}H{head} carries most of the change of margin")
+
+
+@pytest.mark.parametrize(("kind", "layer", "head"), [("gpt2", 2, 1), ("bert", 1, 3)])
+def test_the_dimensions_that_the_planted_head_writes_carry_the_change_alone(kind, layer, head, tmp_path):
+    planted_gender_model(kind, layer, head, tmp_path)
+    model = load(str(tmp_path))
+    frames = (
+        "the garden was near the {} we saw",
+        "we saw our {} in the hotel",
+        "on monday the {} saw the river",
+    )
+    records = [
+        {"original": frame.format(first), "rewritten": frame.format(second), "terms": [first]}
+        for frame in frames for ours, theirs in zip(FEMALE, MALE, strict=True)
+        for first, second in ((ours, theirs), (theirs, ours))
+    ]  # fmt: skip
+    suite = Suite("persons", "invariance", "", pair_table(records))
+    wanted = config(mediation={"pairs": 24, "components": ["heads", "dimensions"]})
+    output, _ = behaviour_of(Subject("planted", 0, model, model, "none", {}), wanted, [suite], "pairs")
+    rows = output.table.filter(pl.col("dimension").is_not_null())
+    assert set(rows["estimator"]) == {"ratio_of_sums"}
+    own = rows.filter(pl.col("control").is_null())
+    assert own["dimension"].to_list() == list(range(WIDTH))
+    assert set(own["layer"]) == {2}
+    answer = {2 * ANSWER, 2 * ANSWER + 1}
+    for one in own.iter_rows(named=True):
+        if one["dimension"] in answer:
+            assert 0.3 < one["value"] < 0.7
+            assert one["q"] <= 0.05
+        else:
+            assert one["value"] == pytest.approx(0, abs=1e-6), one
+    said = [one.sentence for one in output.findings if "of single dimensions" in one.sentence]
+    assert len(said) == 1
+    assert re.match(
+        rf"persons: of single dimensions ({'|'.join(map(str, answer))}) of the stream behind block 2", said[0]
+    )
+    both = config(mediation={"pairs": 24, "components": ["dimensions"], "dimension_layers": [9]})
+    with pytest.raises(
+        SiteError, match=r"resid_post\[9\]: layer 9 is outside the model; its layers are 0 to 2"
+    ):
+        behaviour_of(Subject("planted", 0, model, model, "none", {}), both, [suite], "pairs")
+
+
+def test_ranked_pairs_say_which_keep_the_number_of_tokens(tmp_path):
+    subject = subject_of("gpt2", 0, 1, tmp_path)
+    records = [
+        {"original": "the film was lovely", "rewritten": "the film was awful"},
+        {"original": "the film was lovely", "rewritten": "the old film was awful"},
+        {"original": "the film was lovely", "rewritten": "a film was awful and old"},
+    ]
+    output, _ = behaviour_of(subject, config(), [Suite("s", "invariance", "", pair_table(records))], "pairs")
+    marked = {row["rewritten"]: row for row in output.examples.iter_rows(named=True)}
+    assert [marked[one["rewritten"]]["same_token_count"] for one in records] == [True, False, False]
+    assert [marked[one["rewritten"]]["rewritten_tokens"] for one in records] == [4, 5, 6]
+    assert {row["original_tokens"] for row in marked.values()} == {4}
+    plain = Suite(
+        "m",
+        "minimum_functionality",
+        "",
+        pair_table([{"original": "the film was lovely", "label": "positive"}]),
+    )
+    alone = behaviour_of(subject, config(), [plain], "cases")[0].examples
+    assert alone["rewritten"].to_list() == [None]
+    assert alone["same_token_count"].to_list() == [True]
 
 
 def test_a_suite_that_is_not_there_cannot_be_mediated(tmp_path):

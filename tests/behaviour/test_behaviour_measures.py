@@ -66,6 +66,13 @@ def test_probabilities_shares_and_flips_agree_with_the_logits():
     assert number(found, "large_change_share")["value"] == 1.0
     strict = run(gender_suite(20), predict, rules=dataclasses.replace(RULES, cut=women - men + 0.01)).table
     assert number(strict, "large_change_share")["value"] == 0.0
+    for name in NAMES:  # both directions: the signed change of every class cancels, its size does not
+        size = number(found, "absolute_probability_change", **{"class": name})
+        chances = [
+            probabilities_of(predict([f"{word} walks w0"]))[0, NAMES.index(name)] for word in ("she", "he")
+        ]
+        assert size["value"] == pytest.approx(abs(chances[0] - chances[1]))
+        assert size["low"] <= size["value"] <= size["high"]
     assert number(found, "accuracy_change")["value"] == 0.0  # as many won as lost
     assert number(found, "accuracy_change")["p"] == 1.0
 
@@ -137,6 +144,31 @@ def test_the_control_is_subtracted_pair_by_pair():
     assert any("moves the margin more than a neutral swap" in one.sentence for one in found.findings)
 
 
+def test_the_control_is_subtracted_class_by_class_and_term_by_term():
+    records, controls = [], []
+    for row in range(24):
+        term = ("good", "fine")[row % 2]
+        records.append({"pair_id": f"{row}", "original": f"x {term} r{row}", "rewritten": f"x r{row}",
+                        "label": ("positive", "negative")[row // 2 % 2], "terms": [term]})  # fmt: skip
+        if row < 20:
+            controls.append({"pair_id": f"{row}", "control": "random_words", "original": f"x r{row}",
+                             "rewritten": f"x calm r{row}"})  # fmt: skip
+    suite = Suite("s", "invariance", "", pair_table(records), pl.DataFrame(controls, schema=CONTROL_COLUMNS))
+    table = run(suite, counting({"good": 0.9, "fine": 0.4, "calm": 0.1})).table
+    own = table.filter(pl.col("metric") == "excess_over_control", pl.col("control") == "random_words")
+    by_term = {row["term"]: row for row in own.filter(pl.col("part") == "term").iter_rows(named=True)}
+    assert {term: (row["value"], row["n"]) for term, row in by_term.items()} == {
+        "good": (pytest.approx(0.8), 10), "fine": (pytest.approx(0.3), 10),
+    }  # fmt: skip
+    by_class = {row["class"]: row for row in own.filter(pl.col("part") == "class").iter_rows(named=True)}
+    assert {name: row["value"] for name, row in by_class.items()} == {
+        "positive": pytest.approx(0.55), "negative": pytest.approx(0.55),
+    }  # fmt: skip
+    assert all(
+        row["q"] >= row["p"] for row in (*by_class.values(), *by_term.values()) if row["p"] is not None
+    )
+
+
 def test_tuning_that_doubles_the_gap_widened_it_and_the_difference_is_paired():
     base, tuned = counting({"she": 0.3, "w1": 0.1}), counting({"she": 0.6, "w1": 0.2})
     found = run(gender_suite(40), tuned, base)
@@ -163,6 +195,11 @@ def test_the_term_that_moves_more_is_named_and_the_others_are_not():
     own = found.table.filter((pl.col("part") == "term") & (pl.col("metric") == "absolute_margin_change"))
     assert own.filter(pl.col("stands_out"))["term"].to_list() == ["t4"]
     assert own["q"].null_count() == 0
+    large = found.table.filter((pl.col("part") == "term") & (pl.col("metric") == "large_change_share"))
+    examples = found.examples.with_columns(hit=pl.col("largest_probability_change_tuned") >= RULES.cut)
+    expected = dict(examples.group_by("terms").agg(pl.col("hit").mean()).iter_rows())
+    assert dict(large.select("term", "value").iter_rows()) == pytest.approx(expected)
+    assert expected["t4"] > 0.9
     assert any("1 of 12 terms move the margin more than the rest" in one.sentence for one in found.findings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -102,6 +103,9 @@ def test_the_page_shows_suites_and_marks_changed_words_and_hostile_text_is_harml
     assert "<b>term" not in page
     assert "tuned minus base" in section
     assert "rewritten minus original" in section
+    assert re.search(r"\d+ (?:tokens each|and \d+ tokens)", section)  # which pairs can be patched
+    assert re.search(r"accuracy −?[\d.]+ \[.*?\], McNemar p\s", section)
+    assert re.search(r"p\s(?:< )?[\d.]+, sign test p\s(?:< )?[\d.]+", section)
 
 
 def test_nothing_is_done_again_and_another_bound_does_the_behaviour_alone(finished):
@@ -195,11 +199,17 @@ def test_seeds_are_shown_side_by_side_with_their_range():
             row(seed, "tuned_minus_base", "absolute_margin_change", 0.1),
             {**row(seed, "tuned", "absolute_margin_change", 9.0), "control": "random_words"},
         ]  # fmt: skip
+    for seed in (0, 1):  # what a directional suite is judged by is its failures alone
+        rows += [
+            {**row(seed, "tuned", "failure_share", 0.2, "fails"), "suite": "ways"},
+            {**row(seed, "tuned", "margin_change", 0.2, "different"), "suite": "ways"},
+        ]
     kinds = {"class": pl.String, "control": pl.String, "verdict": pl.String}
     table = pl.DataFrame(rows, schema_overrides=kinds, infer_schema_length=None)
     (part,) = over_seeds(table, ["a", "b"])
     assert (part.arm, part.seeds) == ("a", 2)
-    (line,) = part.lines
+    line, other = part.lines
     assert line.verdicts == "equivalent, different"
+    assert (other.suite, other.verdicts) == ("ways", "fails, fails")
     assert (line.signed, line.size, line.flips) == ("−0.100 to +0.200", "0.200 to 0.500", "0.020 to 0.050")
     assert over_seeds(table.filter(pl.col("seed") == 0), ["a"]) == ()

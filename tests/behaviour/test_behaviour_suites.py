@@ -9,8 +9,10 @@ import pytest
 from tunescope.behaviour import Material, equity_suite, load_suite, needs_rows, winobias_suite
 from tunescope.config.behaviour import BehaviourConfig, SuiteConfig
 from tunescope.errors import ConfigError, DataError, MissingDependencyError
+from tunescope.progress import SILENT
 from tunescope.rewriting import Entry, Lexicon
 from tunescope.rewriting.lexicon import ONE_WAY
+from tunescope.study.suites import TestRequest, _material, _rows
 
 GOOD = """
 suite: feelings
@@ -212,8 +214,8 @@ def test_the_wordnet_suite_replaces_frequent_words_of_train_by_their_synonyms(mo
     )
     seen = []
 
-    def made(texts):
-        seen.extend(texts)
+    def made(texts, labels, most):
+        seen.append((texts, labels, most))
         return Lexicon("wordnet", ONE_WAY, {"synonym": "test"}, {"glad": entry})
 
     monkeypatch.setattr("tunescope.rewriting.frequent_synonyms", made)
@@ -221,8 +223,32 @@ def test_the_wordnet_suite_replaces_frequent_words_of_train_by_their_synonyms(mo
         {"row_id": ["1", "2"], "text": ["i feel glad", "i feel sad"], "label": ["joy", "sadness"]}
     )
     suite = load_suite(SuiteConfig(suite="wordnet"), Material(rows, ["so glad today"], controls=False))
-    assert seen == ["so glad today"]
+    assert seen == [(["so glad today"], None, 300)]
+    named = Material(rows, ["so glad today"], controls=False, train_labels=["joy"])
+    load_suite(SuiteConfig(suite="wordnet"), named)
+    assert seen[1:] == [(["so glad today"], ["joy"], 300)]
     assert suite.pairs.select("original", "rewritten").rows() == [("i feel glad", "i feel happy")]
+
+
+@pytest.mark.parametrize("label", ["label", None])
+def test_the_words_of_the_wordnet_suite_are_picked_on_other_rows(tmp_path, label):
+    texts = [f"i feel glad about the number {number // 2}" for number in range(400)]
+    table = pl.DataFrame(
+        {"text": texts, "label": [("joy", "fear")[number // 2 % 2] for number in range(400)]}
+    )
+    table.write_parquet(tmp_path / "rows.parquet")
+
+    def made(*suites):
+        config = BehaviourConfig.model_validate({"suites": list(suites)})
+        request = TestRequest("model", config, tmp_path, data=str(tmp_path / "rows.parquet"), label=label)
+        return _material(request, _rows(request, SILENT))
+
+    apart = made("wordnet", "gender")
+    assert not set(apart.rows["text"]) & set(apart.train_texts)
+    assert 0.3 < len(apart.train_texts) / 400 < 0.5
+    assert apart.rows.height + len(apart.train_texts) == 400
+    assert (apart.train_labels is None) == (label is None)
+    assert made("gender").rows.height == 400
 
 
 def test_drawn_rows_are_the_same_however_the_rows_lie_and_all_touched_rows_are_counted(monkeypatch):

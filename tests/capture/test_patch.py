@@ -7,7 +7,8 @@ import torch
 
 from tiny import FAMILIES, encode, families, logits, tiny_folder
 from tunescope.capture import Edit, Site, editing, read
-from tunescope.capture.patch import PatchPlace, changed_tokens, patched_logits
+from tunescope.capture.patch import PatchPlace, patched_logits
+from tunescope.capture.patch_tokens import changed_tokens
 from tunescope.errors import SiteError
 from tunescope.models import load
 
@@ -48,7 +49,12 @@ def naive(model, clean, corrupt, place: PatchPlace) -> torch.Tensor:
 
         def put(old, value=value, mask=mask):
             shape = (1, -1) + (1,) * (old.dim() - 2)
-            return torch.where(mask.view(shape), value, old)
+            kept = mask.view(shape)
+            if place.dimensions is not None:
+                own = torch.zeros(old.shape[-1], dtype=torch.bool)
+                own[list(place.dimensions)] = True
+                kept = kept & own
+            return torch.where(kept, value, old)
 
         with torch.no_grad(), editing(model, [Edit(site, put, heads)]):
             out.append(model(**ours))
@@ -66,6 +72,11 @@ def places_of(model) -> list[PatchPlace]:
         PatchPlace(Site("head_out", layer), heads, where)
         for layer in (1, model.n_layers - 1) for heads in ((1, 3), None) for where in ("all", "at")
     ]  # fmt: skip
+    last = model.n_layers - 1
+    found += [
+        PatchPlace(Site(name, layer), dimensions=(1, 6))
+        for name, layer in (("resid_post", 0), ("resid_post", last), ("attn_out", 1), ("resid_pre", last))
+    ]
     return [*found, PatchPlace(Site("embeddings"), None, "at")]
 
 
@@ -165,6 +176,12 @@ def test_places_outside_the_model_are_refused_with_the_range(tmp_path):
         run(PatchPlace(Site("mlp_out", 3)))
     with pytest.raises(SiteError, match=r"heads \[4\] are outside the model; its heads are 0 to 3"):
         run(PatchPlace(Site("head_out", 0), (4,)))
+    with pytest.raises(
+        SiteError, match=r"dimensions \[32\] are outside the model; its dimensions are 0 to 31"
+    ):
+        run(PatchPlace(Site("resid_post", 1), dimensions=(3, 32)))
+    with pytest.raises(SiteError, match="is patched by heads; dimensions are patched at attn_out"):
+        PatchPlace(Site("head_out", 1), dimensions=(3,))
     with pytest.raises(SiteError, match="pools over all tokens"):
         run(PatchPlace(Site("mlp_out", 0), None, "pooled"))
     with pytest.raises(SiteError, match="Position 9 is outside rows of 3 tokens; expected -3 to 2"):

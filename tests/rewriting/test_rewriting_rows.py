@@ -172,6 +172,20 @@ class Reader:
         ("even", "r"): [Sense(("even", 10), ("yet", 3)), Sense(("even", 12), ("still", 4))],
         ("quickly", "r"): [Sense(("quickly", 9), ("rapidly", 4))],
         ("rock", "n"): [Sense(("rock", 3))],
+        ("happy", "a"): [Sense(*GLAD), Sense(("happy", 1))],
+        ("still", "r"): [Sense(("even", 12), ("still", 4))],
+        ("rapidly", "r"): [Sense(("quickly", 9), ("rapidly", 4))],
+        # "dark" is mostly no noun, "miss" mostly means something else, "blues" is "blue" with an ending
+        ("night", "n"): [Sense(("night", 9), ("dark", 3))],
+        ("dark", "n"): [Sense(("night", 9), ("dark", 3))],
+        ("dark", "a"): [Sense(("dark", 8))],
+        ("girl", "n"): [Sense(("girl", 9), ("miss", 3), ("lass", 1))],
+        ("miss", "n"): [Sense(("girl", 9), ("miss", 3), ("lass", 1)), Sense(("miss", 5))],
+        ("lass", "n"): [Sense(("girl", 9), ("miss", 3), ("lass", 1))],
+        ("blue", "a"): [Sense(("blue", 9), ("blues", 7))],
+        ("blues", "a"): [Sense(("blue", 9), ("blues", 7))],
+        ("equally", "r"): [Sense(("equally", 9), ("as", 7))],
+        ("as", "r"): [Sense(("equally", 9), ("as", 7))],
     }  # fmt: skip
 
     def synsets(self, word, pos):
@@ -182,7 +196,6 @@ def test_wordnet_takes_the_commonest_sense_of_the_part_of_speech():
     words = [("glad", "adjective"), ("even", "adverb"), ("rock", "noun"), ("glad", "verb")]
     lexicon = wordnet_lexicon(words, smallest_share=0.6, reader=Reader())
     assert {term: entry.targets for term, entry in lexicon.entries.items()} == {"glad": ("happy",)}
-    assert wordnet_lexicon(words, reader=Reader()).entries["even"].targets == ("still",)
     assert lexicon.entries["glad"].part_of_speech == "adjective"
     with pytest.raises(ConfigError, match="'adj' is not a part of speech"):
         wordnet_lexicon([("glad", "adj")], reader=Reader())
@@ -190,15 +203,45 @@ def test_wordnet_takes_the_commonest_sense_of_the_part_of_speech():
         wordnet_lexicon([("rock", "noun")], reader=Reader())
 
 
+def test_a_synonym_means_the_same_seen_from_its_own_side():
+    words = [
+        ("night", "noun"),
+        ("girl", "noun"),
+        ("blue", "adjective"),
+        ("equally", "adverb"),
+        ("even", "adverb"),
+    ]
+    found = wordnet_lexicon(words, reader=Reader()).entries
+    assert {term: entry.targets for term, entry in found.items()} == {
+        "girl": ("lass",)
+    }  # "still": function word
+    with pytest.raises(ConfigError, match="no synonym for any"):
+        wordnet_lexicon(words, known={"miss": 9, "dark": 9, "lass": 9, "girl": 460}, reader=Reader())
+
+
 def test_frequent_words_are_looked_up_as_their_commonest_part_of_speech():
-    texts = ["glad glad even quickly rock", "Glad, quickly even so"]  # even is a function word
-    lexicon = frequent_synonyms(texts, reader=Reader())
-    assert {term: (entry.targets, entry.part_of_speech) for term, entry in lexicon.entries.items()} == {
-        "glad": (("happy",), "adjective"), "quickly": (("rapidly",), "adverb"),
+    texts = ["glad glad even quickly rock", "Glad, quickly even so", "happy " * 5, "rapidly " * 5]
+    found = frequent_synonyms(
+        texts, reader=Reader()
+    ).entries  # even is a function word, glad and quickly are rare
+    assert {term: (entry.targets, entry.part_of_speech, entry.labels) for term, entry in found.items()} == {
+        "glad": (("happy",), "adjective", ()), "quickly": (("rapidly",), "adverb", ()),
     }  # fmt: skip
-    assert set(frequent_synonyms(texts, most=1, reader=Reader()).entries) == {"glad"}
+    assert set(frequent_synonyms(texts[:3], most=2, reader=Reader()).entries) == {"glad"}
     with pytest.raises(ConfigError, match="no synonym for any"):
         frequent_synonyms(["rock"], reader=Reader())
+    with pytest.raises(ConfigError, match="no synonym for any"):
+        frequent_synonyms(["glad", "happy " * 4], reader=Reader())  # a word of other texts
+
+
+def test_frequent_words_of_a_class_are_replaced_in_its_rows_alone():
+    texts = ["glad glad quickly", "quickly quickly girl", "happy " * 5 + "rapidly " * 5 + "lass " * 5]
+    found = frequent_synonyms(texts, ["joy", "fear", None], most=1, reader=Reader()).entries
+    assert {term: entry.labels for term, entry in found.items()} == {"glad": ("joy",), "quickly": ("fear",)}
+    both = frequent_synonyms(texts, ["joy", "fear", None], most=3, reader=Reader()).entries
+    assert {term: entry.labels for term, entry in both.items()} == {
+        "glad": ("joy",), "quickly": ("fear", "joy"), "girl": ("fear",),
+    }  # fmt: skip
 
 
 def test_without_nltk_the_install_command_is_told(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,24 @@ real = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two senses of glad (the second a satellite), one of happy, and feel with its past felt."""
+    """Two senses of glad (the second a satellite of bright), one of happy, and feel with its past felt.
+
+    The list of counts has the numbers of senses of another release, and a key that no sense has.
+    """
     for name in FILES:
         (tmp_path / name).write_text("")
     licence = "  1 This software and database is provided as is  \n"
     lines = [
+        "{:08d} 00 a 01 bright a 000 | not dark  \n",
         "{:08d} 00 a 02 glad 0 happy(ip) 0 000 | pleased  \n",
-        "{:08d} 00 s 02 glad 1 beaming 0 000 | shining  \n",
+        "{:08d} 00 s 02 glad 1 beaming 0 002 + 00000000 n 0101 & {:08d} a 0000 | shining  \n",
     ]
     offsets, data = [], licence
     for line in lines:
         offsets.append(len(data))
-        data += line.format(len(data))
+        data += line.format(len(data), offsets[0])
     (tmp_path / "data.adj").write_text(data)
-    first, second = (f"{offset:08d}" for offset in offsets)
+    _, first, second = (f"{offset:08d}" for offset in offsets)
     (tmp_path / "index.adj").write_text(
         f"{licence}beaming a 1 0 1 0 {second}\nglad a 2 1 & 2 2 {first} {second}\nhappy a 1 0 1 1 {first}\n"
     )
@@ -43,7 +46,8 @@ def folder(tmp_path):
     (tmp_path / "index.verb").write_text(f"{licence}feel v 1 0 1 1 {len(licence):08d}\n")
     (tmp_path / "verb.exc").write_text("felt feel\n")
     (tmp_path / "cntlist.rev").write_text(
-        "glad%3:00:00:: 1 9\nglad%5:00:01:bright:00 2 4\nhappy%3:00:00:: 1 7\nfeel%2:29:00:: 1 30\n"
+        "glad%3:00:00:: 2 9\nglad%5:00:01:bright:10 1 4\nglad%3:00:07:: 2 50\nhappy%3:00:00:: 1 7\n"
+        "feel%2:29:00:: 1 30\n"
     )
     return tmp_path
 
@@ -61,9 +65,8 @@ def test_a_small_database_is_read_as_its_manual_says(folder):
 
 
 def test_forms_of_other_words_are_passed_over(folder):
-    assert set(frequent_synonyms(["felt glad", "felt glad"], reader=WordNetFolder(folder)).entries) == {
-        "glad"
-    }
+    texts = ["felt glad", "felt glad", "happy " * 5]
+    assert set(frequent_synonyms(texts, reader=WordNetFolder(folder)).entries) == {"glad"}
 
 
 def test_the_folder_that_is_named_is_read(folder, monkeypatch):
@@ -96,22 +99,15 @@ def test_the_real_database_gives_synonyms_of_the_commonest_sense():
 
 @real
 @pytest.mark.slow
-def test_the_real_database_reads_as_nltk_reads_it(tmp_path, monkeypatch):
-    nltk = pytest.importorskip("nltk")
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+def test_the_real_database_reads_as_nltk_reads_it(monkeypatch):
+    pytest.importorskip("nltk")
+    from nltk_wordnet import nltk_reader
 
-    copy = tmp_path / "wordnet"
-    shutil.copytree(INSTALLED, copy, ignore=shutil.ignore_patterns("bin", "pixmaps", "wnres"))
-    (copy / "lexnames").write_text(
-        "".join(f"{n:02d}\tname{n}\t1\n" for n in range(45))
-    )  # names are not compared
-    monkeypatch.setattr(nltk.data, "path", [*nltk.data.path, str(tmp_path)])
-    theirs, ours = WordNetCorpusReader(str(copy), object()), WordNetFolder(INSTALLED)
+    theirs, ours = nltk_reader(monkeypatch), WordNetFolder(INSTALLED)
     rng = random.Random(0)
     words = {"thought", "went", "feeling", "better", "men", "running", "glad", "ice_cream"}
-    words |= set(rng.sample(sorted(ours._read_index("n")), 150)) | set(
-        rng.sample(sorted(ours._read_index("a")), 150)
-    )
+    words |= set(rng.sample(sorted(ours.index("n")), 150)) | set(rng.sample(sorted(ours.index("a")), 150))
     for word in sorted(words):
         for pos in "nvar":
-            assert counts(ours.synsets(word, pos)) == counts(theirs.synsets(word, pos)), (word, pos)
+            once = dict.fromkeys(theirs.synsets(word, pos))  # nltk tells a sense of "good" and "well" twice
+            assert counts(ours.synsets(word, pos)) == counts(once), (word, pos)

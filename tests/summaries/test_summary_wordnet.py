@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-import warnings
 import zipfile
-from contextlib import nullcontext
-from pathlib import Path
 
 import nltk
 import numpy as np
 import pytest
-from nltk.corpus.reader.wordnet import WordNetCorpusReader
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
 
+from nltk_wordnet import DEBIAN, nltk_reader
 from tunescope import study
 from tunescope.config import load_study
 from tunescope.errors import ConfigError, DataError, MissingDependencyError
@@ -22,7 +19,6 @@ from tunescope.summaries import meteor, meteor_words, score_summaries, summarise
 from tunescope.summaries.metrics import MetricOptions
 from tunescope.summaries.wordnet import FILES, SPEECH
 
-DEBIAN = Path("/usr/share/wordnet")
 SETS = {  # per part of speech: sets of synonyms, a two-word name and a marked adjective among them
     "noun": [["movie", "film", "moving_picture"], ["film", "cinema"], ["child", "kid"]],
     "verb": [["buy", "purchase"]],
@@ -156,20 +152,6 @@ debian = pytest.mark.skipif(
 )
 
 
-class WithoutIndexes(WordNetCorpusReader):
-    """nltk's reader without the files that Debian leaves out, which synonyms do not need."""
-
-    def open(self, file):
-        return nullcontext(()) if file == "lexnames" else super().open(file)
-
-    def map_wn(self, version="wordnet"):
-        return {}
-
-    def _scan_satellites(self):
-        super()._scan_satellites()
-        self._lexnames = ["?"] * 64
-
-
 class ExactAlone(PorterStemmer):
     """Makes nltk's stage of stems do nothing, so that words reach its stage of synonyms as they are."""
 
@@ -179,11 +161,9 @@ class ExactAlone(PorterStemmer):
 
 @pytest.fixture(scope="module")
 def both():
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")  # nltk says that there is one language
-        patch.setattr(nltk.data, "path", [*nltk.data.path, str(DEBIAN)])
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WNSEARCHDIR", str(DEBIAN))
-        yield wordnet(), WithoutIndexes(str(DEBIAN), None)
+        yield wordnet(), nltk_reader(patch)
 
 
 @debian

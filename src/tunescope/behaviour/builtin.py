@@ -32,7 +32,8 @@ PERTURBED = {
     "punctuation": ("punctuation", "rows with punctuation added or taken away"),
 }
 WORDNET = "wordnet"
-ABOUT_WORDNET = "rows with one of train's frequent words, replaced by its WordNet synonym"
+ABOUT_WORDNET = "rows with one of the frequent words of their class in train, replaced by its WordNet synonym"
+WORDNET_WORDS = 300  # of each class, or of all texts where they have no class
 BUILTIN = (*LEXICONS, WORDNET, *PERTURBED)
 NAMES, RANDOM = "neutral_names", "random_words"
 # Exchanging letters, case or punctuation marks has no counterpart among random words.
@@ -48,11 +49,13 @@ class Material:
 
     Attributes:
         rows: ``row_id``, ``text`` and ``label`` (the label's name, or null).
-        train_texts: Texts that word frequencies are counted in; train rows, or the rows themselves.
+        train_texts: Texts that word frequencies are counted in: train rows. Random words may be counted in the rows
+            themselves; the words that ``wordnet`` replaces may not.
         groups: By row id, the group of rows that are not independent; None: equal texts form a group.
         seed: Seeds perturbations, controls and the draw of rows.
         most: The most touched rows of a suite; None for all.
         controls: Whether to make controls.
+        train_labels: The label's name of each train text, or null; None: they have none.
     """
 
     rows: pl.DataFrame
@@ -61,6 +64,7 @@ class Material:
     seed: int = 0
     most: int | None = None
     controls: bool = True
+    train_labels: Sequence[str | None] | None = None
 
 
 def builtin_suite(name: str, material: Material, progress: Progress = SILENT) -> Suite:
@@ -79,7 +83,8 @@ def builtin_suite(name: str, material: Material, progress: Progress = SILENT) ->
     if name == WORDNET:
         from tunescope.rewriting import frequent_synonyms
 
-        return lexicon_suite(name, frequent_synonyms(material.train_texts), ABOUT_WORDNET, material, progress)
+        found = frequent_synonyms(material.train_texts, material.train_labels, most=WORDNET_WORDS)
+        return lexicon_suite(name, found, ABOUT_WORDNET, material, progress)
     perturbation, about = PERTURBED[name]
     return perturbed_suite(name, perturbation, about, material, progress)
 

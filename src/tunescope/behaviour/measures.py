@@ -11,6 +11,7 @@ from scipy import special
 
 from tunescope.behaviour.effects import Effects
 from tunescope.behaviour.estimates import Clusters, MeanChange, Settings, mean_changes, share, take
+from tunescope.behaviour.excess import excess_records
 from tunescope.behaviour.suite import Expected, Suite
 from tunescope.behaviour.terms import rare_terms, term_records
 from tunescope.behaviour.verdicts import Judgement, judge
@@ -66,9 +67,10 @@ def suite_records(suite: Suite, effects: Effects, names: Sequence[str], rules: R
     }
     for part, subsets in parts.items():
         own = _subsets(subsets, effects, clusters, rules)
+        own += excess_records(subsets, effects, clusters, rules.settings, rules.correction)
         found += [{**base, "part": part, **record} for record in own]
     terms = suite.pairs["terms"].to_list()
-    own_terms = term_records(terms, effects, clusters, rules.settings, rules.correction)
+    own_terms = term_records(terms, effects, clusters, rules.settings, rules.cut, rules.correction)
     rare = rare_terms(terms)
     found += [{**base, "part": "term", "rare_terms": rare, **record} for record in own_terms]
     return found
@@ -87,6 +89,7 @@ def _overall(
     sided = signs[kept, None]
     by_class = mean_changes(sided * effects.class_margin_change[kept], take(clusters, kept), rules.settings)
     by_chance = mean_changes(sided * effects.probability_change[kept], take(clusters, kept), rules.settings)
+    sizes = mean_changes(np.abs(effects.probability_change), clusters, rules.settings, test=False)
     turned_means = _turned(signs, effects, names, clusters, rules.settings) if suite.orientation else {}
     judged_first = signed if _unbiased(effects, suite) else None
     judgement = judge(
@@ -109,6 +112,10 @@ def _overall(
     found += [
         {"metric": "probability_change", "orientation": orientation, **one, "equivalent_p": None}
         for one in chances
+    ]
+    found += [
+        {"metric": "absolute_probability_change", "class": name, **one.interval.record()}
+        for name, one in zip(names, sizes, strict=True)
     ]
     judged = [{"class": name, **_said(one)} for name, one in turned_means.items()]
     found += [

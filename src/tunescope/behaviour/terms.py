@@ -10,26 +10,31 @@ from scipy import special
 
 from tunescope.behaviour.effects import Effects
 from tunescope.behaviour.estimates import Clusters, Settings, mean_changes, share, take
+from tunescope.behaviour.excess import excess_records
 from tunescope.stats.intervals import group_sums
 from tunescope.stats.tests import CORRECTIONS
 
 LEAST_PAIRS = 5
 SIGNIFICANT = 0.05
+RECORDS = 4  # rows of the table that a term has
 
 
 def term_records(
-    terms: Sequence[Sequence[str]], effects: Effects, clusters: Clusters, settings: Settings, correction: str
-) -> list[dict[str, Any]]:
-    """Return mean change, mean absolute change and flips of every term that stands in enough pairs.
+    terms: Sequence[Sequence[str]], effects: Effects, clusters: Clusters, settings: Settings, cut: float,
+    correction: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return mean change, mean absolute change, flips and large changes of every term that stands in enough pairs.
 
     A pair in which several terms were replaced counts for each of them. The absolute change is tested against that of
-    all pairs without the term (Welch's t over groups), the signed one against 0; both are corrected over all terms.
+    all pairs without the term (Welch's t over groups), the signed one against 0, and the size beyond each control
+    against 0; each is corrected over all terms.
 
     Args:
         terms: `[n]` the terms that each pair replaces.
         effects: What the pairs do to the model.
         clusters: Groups of pairs that are not independent.
         settings: How means are judged.
+        cut: The change of a probability that counts as large.
         correction: ``holm`` or ``bh``.
     """
     where: dict[str, list[int]] = {}
@@ -45,6 +50,7 @@ def term_records(
             np.stack([effects.margin_change[rows], size[rows]], axis=1), groups, settings
         )
         flipped = share(effects.flips[rows], groups)
+        large = share(effects.largest[rows] >= cut, groups)
         rest = np.ones(len(size), dtype=bool)
         rest[rows] = False
         against_zero.append(np.nan if signed.p is None else signed.p)
@@ -54,11 +60,12 @@ def term_records(
             {"metric": "margin_change", "term": term, "p": signed.p, **signed.interval.record()},
             {"metric": "absolute_margin_change", "term": term, "control_value": other, **absolute.interval.record()},
             {"metric": "flip_share", "term": term, **flipped.record()},
+            {"metric": "large_change_share", "term": term, **large.record()},
         ]  # fmt: skip
     adjust = CORRECTIONS[correction]
     zero, beyond = adjust(np.array(against_zero)), adjust(np.array(against_rest))
     for place in range(len(known)):
-        signed_record, absolute_record = records[3 * place], records[3 * place + 1]
+        signed_record, absolute_record = records[RECORDS * place], records[RECORDS * place + 1]
         signed_record["q"] = zero[place]
         absolute_record |= {"p": against_rest[place], "q": beyond[place]}
         above = (
@@ -66,7 +73,8 @@ def term_records(
             and absolute_record["value"] > absolute_record["control_value"]
         )
         absolute_record["stands_out"] = bool(above and beyond[place] <= SIGNIFICANT)
-    return records
+    parts = [({"term": term}, rows) for term, rows in known.items()]
+    return records + excess_records(parts, effects, clusters, settings, correction)
 
 
 def _several(clusters: Clusters) -> Clusters:

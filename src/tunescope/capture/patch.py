@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tunescope.capture.patch_tokens import REGIONS, changed_tokens, positions_mask
 from tunescope.capture.sites import Site, head_weights
 from tunescope.capture.stored import (
     StoredPass,
@@ -29,7 +30,6 @@ from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier, right_padded
 
 PATCH_SITES = ("embeddings", "resid_pre", "attn_out", "head_out", "mlp_out", "resid_post")
-REGIONS = ("all", "before", "at", "after", "pooled")
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,21 @@ class PatchPlace:
         positions: Which tokens: ``all``; ``before``, ``at`` or ``after`` the tokens in which the two texts differ
             (``at`` is from the first that differs to the last); ``pooled``, the one that pooling reads; or a number,
             from 0, or negative from behind the last.
+        dimensions: Which dimensions of the site's vectors, from 0; None for all of them. Not at ``head_out``.
     """
 
     site: Site
     heads: tuple[int, ...] | None = None
     positions: str | int = "all"
+    dimensions: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.site.name not in PATCH_SITES:
             raise SiteError(f"{self.site} cannot be patched; sites that can are {', '.join(PATCH_SITES)}.")
         if self.heads is not None and self.site.name != "head_out":
             raise SiteError(f"{self.site} has no heads; heads are patched at head_out.")
+        if self.dimensions is not None and self.site.name == "head_out":
+            raise SiteError(f"{self.site} is patched by heads; dimensions are patched at attn_out.")
         if isinstance(self.positions, str) and self.positions not in REGIONS:
             raise SiteError(
                 f"There are no positions {self.positions!r}; expected {', '.join(REGIONS)}, or a number."
@@ -66,15 +70,16 @@ class PatchPlace:
 
     def __str__(self) -> str:
         heads = "" if self.heads is None else "H" + ",".join(map(str, self.heads))
-        return f"{self.site}{heads}@{self.positions}"
+        dimensions = "" if self.dimensions is None else "D" + ",".join(map(str, self.dimensions))
+        return f"{self.site}{heads}{dimensions}@{self.positions}"
 
 
 def check_places(model: Classifier, places: Sequence[PatchPlace]) -> None:
     """Refuse places outside a model.
 
     Raises:
-        SiteError: A layer or head does not exist (the valid range is said), ``pooled`` is asked of a model that pools
-            over all tokens, or the model has two stacks.
+        SiteError: A layer, head or dimension does not exist (the valid range is said), ``pooled`` is asked of a model
+            that pools over all tokens, or the model has two stacks.
     """
     if model.is_encoder_decoder:
         raise SiteError(
@@ -86,58 +91,19 @@ def check_places(model: Classifier, places: Sequence[PatchPlace]) -> None:
             raise SiteError(
                 f"{place.site}: layer {layer} is outside the model; its layers are 0 to {model.n_layers - 1}."
             )
-        bad = [head for head in place.heads or () if not 0 <= head < model.n_heads]
-        if bad:
-            raise SiteError(
-                f"{place.site}: heads {bad} are outside the model; its heads are 0 to {model.n_heads - 1}."
-            )
+        for what, chosen, count in (
+            ("heads", place.heads, model.n_heads),
+            ("dimensions", place.dimensions, model.width),
+        ):
+            bad = [one for one in chosen or () if not 0 <= one < count]
+            if bad:
+                raise SiteError(
+                    f"{place.site}: {what} {bad} are outside the model; its {what} are 0 to {count - 1}."
+                )
         if place.positions == "pooled" and model.pooling == "mean":
             raise SiteError(
                 f"{place}: this model pools over all tokens, so there is no one pooled token to patch."
             )
-
-
-def changed_tokens(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return where two texts of equal length differ, [B, T]: true from the first token that differs to the last."""
-    differs = first != second
-    begun = differs.cumsum(1) > 0
-    return begun & (differs.flip(1).cumsum(1) > 0).flip(1)
-
-
-def positions_mask(
-    model: Classifier, positions: str | int, changed: torch.Tensor | None, shape: tuple[int, int]
-) -> torch.Tensor:
-    """Return which tokens a patch replaces, bool [B, T].
-
-    Args:
-        model: The classifier; its pooling says which token is ``pooled``.
-        positions: As in :class:`PatchPlace`.
-        changed: From :func:`changed_tokens`; needed by ``before``, ``at`` and ``after`` alone.
-        shape: (B, T).
-
-    Raises:
-        SiteError: A number lies outside the rows, or nothing says which tokens differ.
-    """
-    rows, length = shape
-    device = model.device
-    everywhere = torch.ones(rows, length, dtype=torch.bool, device=device)
-    if positions == "all":
-        return everywhere
-    if positions == "pooled" or isinstance(positions, int):
-        place = pooled_place(model, length) if positions == "pooled" else int(positions)
-        if place is None or not -length <= place < length:
-            raise SiteError(
-                f"Position {positions} is outside rows of {length} tokens; expected {-length} to {length - 1}."
-            )
-        chosen = torch.zeros_like(everywhere)
-        chosen[:, place] = True
-        return chosen
-    if changed is None:
-        raise SiteError(f"Positions {positions!r} need two texts that differ; it is not known where they do.")
-    if positions == "at":
-        return changed
-    begun = changed.cumsum(1) > 0
-    return ~begun if positions == "before" else begun & ~changed
 
 
 @dataclass(frozen=True)
@@ -203,6 +169,10 @@ class Patcher:
     def _changed(self, place: PatchPlace, direction: torch.Tensor | None) -> torch.Tensor:
         """Return the whole site's tensor with the patch in it, [B, T, D]; heads' patches are in ``attn_out``."""
         ours, theirs = (self._value(which, place) for which in ("recipient", "donor"))
+        if place.dimensions is not None:
+            chosen = torch.zeros(ours.shape[-1], dtype=torch.bool, device=ours.device)
+            chosen[list(place.dimensions)] = True
+            theirs = torch.where(chosen, theirs, ours)
         if direction is not None:
             theirs = ours + (theirs - ours).norm(dim=-1, keepdim=True) * direction.to(ours)
         shape = (self.recipient.rows, self.recipient.length)

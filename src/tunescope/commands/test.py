@@ -51,7 +51,7 @@ def test(wish: TestWish) -> None:
     Raises:
         ExpectationError: A rule is not met or undecided.
     """
-    from tunescope.commands.checkpoints import label_map
+    from tunescope.commands.asked import label_map
     from tunescope.expect import require, summary
     from tunescope.study.suites import TestRequest, run_suites
 

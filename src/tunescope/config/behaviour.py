@@ -83,9 +83,13 @@ class MediationConfig(Strict):
         None, min_length=1, description="a list of the suites whose change is followed, or null for all"
     )
     pairs: Count = Field(64, description="the most pairs of each suite that are patched: 1 or more")
-    components: list[Literal["heads", "attention", "mlp", "layer"]] = Field(
-        default=["heads", "attention", "mlp", "layer"], min_length=1,
-        description="a list of heads, attention, mlp and layer: what is patched",
+    components: list[Literal["heads", "attention", "mlp", "layer", "dimensions"]] = Field(
+        default=["heads", "attention", "mlp", "layer", "dimensions"], min_length=1,
+        description="a list of heads, attention, mlp, layer and dimensions: what is patched",
+    )  # fmt: skip
+    dimension_layers: list[Annotated[int, BeforeValidator(no_boolean), Field(ge=0)]] | None = Field(
+        None, min_length=1,
+        description="a list of the blocks behind which single dimensions are patched, from 0, or null for the last",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tunescope.report.behaviour_seeds import SeedPart, over_seeds
 from tunescope.report.evidence import arm_seeds, checked, group_title
 from tunescope.report.figures import behaviour as figures
 from tunescope.report.figures import style
+from tunescope.report.figures.mediation import SHOWN_DIMENSIONS, dimension_panels, mediation_panels
 from tunescope.report.figures.select import estimate, only
 from tunescope.report.read import LensResult, RunFolder, read_examples
 from tunescope.report.text import Estimate, finite, number, probability, signed, visible
@@ -48,6 +49,10 @@ HOW_CLASSES = (
 HOW_TERMS = (
     "Filled: moves the margin more than the pairs without it, q ≤ 0.05 after correction over all terms."
 )
+HOW_DIMENSIONS = (
+    "Filled: q ≤ 0.05 over all dimensions. A diamond beside its dot says that any other text would have moved it as "
+    "far: a loud dimension, and not this exchange. Picked on the pairs that they are shown on."
+)
 HOW_STATES = (
     "A column that is dark in both texts alike says nothing about the exchange; look at the difference. Triangles mark "
     "outlier dimensions, loud in every text, which a map of raw states shows first."
@@ -73,6 +78,7 @@ class Pair:
     base: str
     before: str
     after: str
+    tokens: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,8 @@ class Line:
     large: Estimate
     failures: Estimate
     controls: tuple[str, ...]
-    p: str
-    equivalent: str
+    tests: str
+    accuracy: str
     verdict: str
     why: str
 
@@ -129,7 +135,7 @@ def behaviour(run: RunFolder) -> Behaviour | None:
     parts: list[Part] = []
     for arm, seed, rows, main in arm_seeds(table, run.arm_names):
         colour = style.arm_colour(run.arm_names, arm)
-        drawn = [*_figures(rows, colour, len(parts)), *_mediation_figures(rows, len(parts))]
+        drawn = [*_figures(rows, colour, len(parts)), *_mediation_figures(rows, colour, len(parts))]
         if states is not None and main:
             drawn += _state_figures(_of(states, arm, seed), examples, len(parts), removed)
         pairs = () if examples is None else _pairs(_of(examples, arm, seed))
@@ -175,16 +181,32 @@ def _line(suite: str, model: str, rows: pl.DataFrame) -> Line:
     verdict = size if model == "tuned_minus_base" else failures or margin
     controls = []
     for record in only(rows, metric="excess_over_control").to_dicts():
-        controls.append(
-            f"{str(record['control']).replace('_', ' ')} {estimate(record)} p {probability(record.get('p'))}"
-        )
+        name, p = str(record["control"]).replace("_", " "), probability(record.get("p"))
+        controls.append(f"beyond {name} {estimate(record)}, p\N{NO-BREAK SPACE}{p}")
+    right = one("accuracy_change")
+    accuracy = (
+        f"accuracy {estimate(right)}, McNemar p\N{NO-BREAK SPACE}{probability(right.get('p'))}"
+        if right
+        else ""
+    )
     return Line(
         suite=suite, model=model.replace("_", " "), n=number((margin or failures).get("n")), signed=estimate(margin),
         size=estimate(size), flips=estimate(one("flip_share")), large=estimate(one("large_change_share")),
-        failures=estimate(failures), controls=tuple(controls), p=probability(margin.get("p")),
-        equivalent=probability(margin.get("equivalent_p")), verdict=str(verdict.get("verdict") or ""),
+        failures=estimate(failures), controls=tuple(controls), tests=_tests(margin), accuracy=accuracy,
+        verdict=str(verdict.get("verdict") or ""),
         why=str(verdict.get("why") or ""),
     )  # fmt: skip
+
+
+def _tests(margin: dict[str, Any]) -> str:
+    """Return the tests of the mean change in words: against 0, of signs alone, and of equivalence."""
+    names = {"p": "p", "sign_p": "sign test p", "equivalent_p": "equivalence p"}
+    known = {
+        said: probability(margin.get(key))
+        for key, said in names.items()
+        if finite(margin.get(key)) is not None
+    }
+    return ", ".join(f"{said}\N{NO-BREAK SPACE}{value}" for said, value in known.items())
 
 
 def _figures(rows: pl.DataFrame, colour: str, key: int) -> list[style.Figure]:
@@ -208,19 +230,28 @@ def _figures(rows: pl.DataFrame, colour: str, key: int) -> list[style.Figure]:
     return found
 
 
-def _mediation_figures(rows: pl.DataFrame, key: int) -> list[style.Figure]:
-    panels, limit = figures.mediation_panels(rows)
-    if not panels:
-        return []
-    caption = (
-        "Share of the change of margin that appears when the original text is run with one component's value from the "
-        "rewritten one, on the pairs of equal token count that move most. Hover: interval, q, and the same component "
-        "from an unrelated text. Shares need not add up to 1."
-    )
-    scale = style.Scale("diverging", signed(-limit, 2), "0", signed(limit, 2))
-    return [
-        style.Figure(f"behaviour-mediation-{key}", "What carries the change", panels, caption, scale=scale)
-    ]
+def _mediation_figures(rows: pl.DataFrame, colour: str, key: int) -> list[style.Figure]:
+    found = []
+    panels, limit = mediation_panels(rows)
+    if panels:
+        caption = (
+            "Share of the change of margin that appears when the original text is run with one component's value from "
+            "the rewritten one, on the pairs of equal token count that move most. Hover: interval, q, and the same "
+            "component from an unrelated text. Shares need not add up to 1."
+        )
+        scale = style.Scale("diverging", signed(-limit, 2), "0", signed(limit, 2))
+        name = f"behaviour-mediation-{key}"
+        found.append(style.Figure(name, "What carries the change", panels, caption, scale=scale))
+    panels = dimension_panels(rows, colour)
+    if panels:
+        caption = (
+            f"The {SHOWN_DIMENSIONS} dimensions of the stream whose value from the rewritten text alone moves the "
+            "margin most, as shares of the whole change with 95 % intervals, on the same pairs. Diamonds: the same "
+            "dimension from an unrelated text."
+        )
+        name = f"behaviour-dimensions-{key}"
+        found.append(style.Figure(name, "Which dimensions carry the change", panels, caption, HOW_DIMENSIONS))
+    return found
 
 
 def _state_figures(
@@ -237,6 +268,9 @@ def _state_figures(
     left_out = states["pair_id"].n_unique() > kept["pair_id"].n_unique()
     rest = " Other pairs and seeds: results/examples/behaviour_states.parquet." if left_out else ""
     states = states.join(kept, on=["suite", "pair_id"], how="semi", maintain_order="left")
+    place = {suite: number for number, suite in enumerate(dict.fromkeys(states["suite"]))}
+    order = pl.col("suite").replace_strict(place, return_dtype=pl.Int64)
+    states = states.sort(order, pl.col("model") != "tuned", maintain_order=True)
     for (suite, pair, model), rows in states.group_by(["suite", "pair_id", "model"], maintain_order=True):
         panels, limit, outliers = figures.state_panels(rows, removed)
         record = rows.row(0, named=True)
@@ -272,9 +306,16 @@ def _pair(record: dict[str, Any]) -> Pair:
     first, second = marked(record["original"], rewritten)
     own, base = signed(record["margin_change_tuned"]), finite(record.get("margin_change_base"))
     before, after = str(record["prediction_tuned"]), str(record["prediction_rewritten_tuned"])
-    return Pair(
-        first, second, str(record["followed"]), own, "" if base is None else signed(base), before, after
-    )  # fmt: skip
+    followed, other = str(record["followed"]), "" if base is None else signed(base)
+    return Pair(first, second, followed, own, other, before, after, _token_counts(record))
+
+
+def _token_counts(record: dict[str, Any]) -> str:
+    """Return how many tokens the two texts have, in words; nothing where a run did not count them."""
+    ours, theirs = record.get("original_tokens"), record.get("rewritten_tokens")
+    if ours is None or theirs is None:
+        return ""
+    return f"{ours} tokens each" if ours == theirs else f"{ours} and {theirs} tokens"
 
 
 def marked(first: str, second: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:

@@ -50,12 +50,11 @@ def over_seeds(table: pl.DataFrame, arms: Sequence[str]) -> tuple[SeedPart, ...]
 
 def _line(suite: str, rows: pl.DataFrame) -> SeedLine:
     tuned = only(rows, model="tuned")
-    judged = tuned.filter(
-        pl.col("metric").is_in(["margin_change", "failure_share"]) & pl.col("verdict").is_not_null()
-    )
+    judged = only(tuned, metric="failure_share")
+    judged = judged if judged.height else only(tuned, metric="margin_change")
     signed_change, size, flips = (_range(only(tuned, metric=name)) for name in METRICS)
     widened = _range(only(rows, model="tuned_minus_base", metric="absolute_margin_change"))
-    verdicts = [str(name) for name in judged.sort("seed")["verdict"]]
+    verdicts = [str(name) for name in judged.sort("seed")["verdict"].drop_nulls()]
     return SeedLine(suite, ", ".join(verdicts), signed_change, size, flips, widened)
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from tunescope.rewriting.changes import ARTICLE, MIXED, Change, Rewrite, Unresolved
-from tunescope.rewriting.english import FAMILY_NAMES, FINITE_VERBS, FUNCTION
+from tunescope.rewriting.english import FAMILY_NAMES, FINITE_VERBS, FIRST_NAMES, FUNCTION
 from tunescope.rewriting.lexicon import WITHIN, Entry, Lexicon
 from tunescope.rewriting.rules import RULES
 from tunescope.rewriting.words import Words, hyphen_core, in_case_of, split_words
@@ -122,13 +122,15 @@ def _find_edits(words: Words, lexicon: Lexicon, row_id: str, seed: int) -> list[
 
 
 def _is_family_name(words: Words, index: int, edits: list[Edit], lexicon: Lexicon) -> bool:
-    """Whether a first name stands right before a word: a term, or an unknown word with a capital of its own."""
+    """Whether a first name stands right before a word: a term, one of a list, or an unknown word with a capital."""
     if index == 0 or words.suffixes[index - 1] or words.gap(index - 1) != " ":
         return False
     start, end = words.spans[index - 1]
     if edits and edits[-1].end == end:
         return edits[-1].category.startswith("name") or edits[-1].side == WITHIN
     before = words.lower[index - 1]
+    if before in FIRST_NAMES and before not in lexicon.entries:
+        return True
     known = before in lexicon.entries or before in FUNCTION or before in FINITE_VERBS
     own = words.text[start].isupper() and not words.starts_sentence(index - 1) and not words.in_title_case
     return own and not known and words.text[start:end] != before.upper()

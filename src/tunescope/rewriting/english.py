@@ -194,12 +194,25 @@ DEGREE = word_set(
 )
 # First names that are family names too: right after a first name they are the family name.
 FAMILY_NAMES = word_set(
-    "adam allen andrew anthony arthur charles craig curtis daniel david dean douglas edward elliot felix floyd "
+    "adam allen andrew anthony arthur charles cole craig curtis daniel david dean douglas edward elliot felix floyd "
     "franklin george gilbert gordon graham gregory harvey henry herbert herman howard isaac jack jacob james jesse "
     "joseph keith lamar lawrence leon leonard lewis lloyd logan louis lucas malcolm marcus martin martina matthew "
     "maurice michael neal neil nicholas norman oliver owen patrick paul peter philip phillip ralph raymond richard "
     "robert roland ross rudolph russell ryan samuel scott seth simon spencer stanley stephen steven stuart thomas "
     "tyler vernon victor vincent walter warren wayne wesley wilbur william ann marie"
+)
+# First names that no lexicon swaps (of either gender, rare, or other words too): a name right behind one of them is a
+# family name. Own list.
+FIRST_NAMES = (
+    word_set(
+        "allan ari ashley audra avril axel barack bertie bertrand carly cerina conan cs davina deb desmond "
+        "dianne dorian drake earl emile etta ewan franz garth gideon gwyneth hector idris igor jillian jodie "
+        "joelle joey jonah jordan josiah jude katelyn keanu lars lebron lenny lionel luther mack mamie mariah "
+        "meryl mickey missy mitt murray neville oscar otis ozzy percy priscilla quincy ramon reese rex ridley "
+        "rihanna ringo ronny rory roy rufus salman sanjay shaun shawn silas spencer theodore thom tiger "
+        "trayvon tupac usher vlad walt warwick wes winston woody yoko zac"
+    )
+    - FAMILY_NAMES
 )
 FAMILY_NAMES_S = word_set(
     "adams alans andrews daniels edwards jacobs jons matthews peters phillips richards roberts simons stephens stevens "

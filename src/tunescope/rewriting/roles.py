@@ -70,7 +70,7 @@ def role_of_her(words: Words, index: int, entry: Entry) -> int | str | None:
         return beside
     if not after:
         return OBJECT
-    if after == "own":
+    if after == "own" or (before == "against" and after == "will"):
         return POSSESSIVE
     settled = _by_function_word(words, index, before, after)
     if settled is not None:

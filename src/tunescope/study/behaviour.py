@@ -24,10 +24,15 @@ from tunescope.behaviour import (
 )
 from tunescope.behaviour.heatmaps import heatmap_states
 from tunescope.config.behaviour import BehaviourConfig
+from tunescope.data.labels import LabelMap
+from tunescope.data.rows import rows_of_texts
+from tunescope.data.tokens import tokenize
 from tunescope.errors import DataError
 from tunescope.files import atomic_path
 from tunescope.lenses import LensOutput, Subject
+from tunescope.models import Classifier
 from tunescope.progress import Progress
+from tunescope.rewriting import mark_token_counts
 from tunescope.stats.results import joined_tables, result_table
 from tunescope.study.context import Context
 from tunescope.study.mediated import mediated
@@ -66,7 +71,10 @@ def look_at_behaviour(context: Context, subject: Subject) -> tuple[LensOutput, p
         subject, config, suites, f"{config.rows.split} rows and the suites' own texts"
     )
     if len(context.study.seeds) > 1:
-        said = [replace(one, sentence=f"Seed {subject.seed}: {one.sentence}") for one in output.findings]
+        prefix = f"Seed {subject.seed}: "
+        said = [
+            replace(one, sentence=f"{prefix}{one.sentence}", seed=subject.seed) for one in output.findings
+        ]
         output = replace(output, findings=said)
     return output, states
 
@@ -89,22 +97,37 @@ def behaviour_of(
     )  # fmt: skip
     base = None if "base" not in models else predictor(models["base"], subject.progress)
     found = measure(wish, predictor(subject.tuned, subject.progress), base)
+    examples = _with_token_counts(found.examples, subject.tuned)
     states = None
     if config.inside is not None:
         before = None if subject.base is subject.tuned else subject.base
-        states = heatmap_states(found.examples, before, subject.tuned, config.inside)
+        states = heatmap_states(examples, before, subject.tuned, config.inside)
     about: dict[str, Any] = {
         "what": WHAT, "rows": {}, "options": config.model_dump(mode="json"), "bound_reason": config.reason,
         "notes": [*subject.notes, *found.notes],
     }  # fmt: skip
     table, said = found.table, found.findings
     if config.mediation is not None:
-        records, sentences, notes = mediated(subject, found.examples, config.mediation, config.seed)
+        records, sentences, notes = mediated(subject, examples, config.mediation, config.seed)
         about["notes"] += notes
         said = [*said, *sentences]
         if records:
             table = joined_tables([table, result_table(records)])
-    return LensOutput(NAME, table, found.examples, said, about), states
+    return LensOutput(NAME, table, examples, said, about), states
+
+
+def _with_token_counts(examples: pl.DataFrame, model: Classifier) -> pl.DataFrame:
+    """Mark the pairs that keep the number of tokens, as patching needs; a case of one text keeps its own."""
+    labels = LabelMap(tuple(model.labels.names))
+
+    def counts(texts: Sequence[str]) -> list[int]:
+        found: list[int] = tokenize(
+            rows_of_texts(texts, labels), model.tokenizer, model.max_length
+        ).lengths.tolist()
+        return found
+
+    whole = examples.with_columns(rewritten=pl.coalesce("rewritten", "original"))
+    return mark_token_counts(whole, counts).with_columns(examples["rewritten"])
 
 
 def _material(context: Context, config: BehaviourConfig) -> Material | None:
@@ -124,10 +147,13 @@ def _material(context: Context, config: BehaviourConfig) -> Material | None:
         .frame.select("row_id", "text", "label")
         .with_columns(pl.col("label").replace_strict(names, default=None, return_dtype=pl.String))
     )
-    train = rows.split("train").frame if "train" in rows.splits else rows.frame
-    return Material(
-        frame, train["text"].to_list(), context.groups(), config.seed, config.rows.n, config.controls
+    train = (rows.split("train") if "train" in rows.splits else rows).frame.with_columns(
+        pl.col("label").replace_strict(names, default=None, return_dtype=pl.String)
     )
+    return Material(
+        frame, train["text"].to_list(), context.groups(), config.seed, config.rows.n, config.controls,
+        train["label"].to_list(),
+    )  # fmt: skip
 
 
 def write_extras(run: Path, folder: Path) -> None:

@@ -22,6 +22,10 @@ from tunescope.stats.results import Finding
 
 LEAST_PAIRS = 5
 RATIO = "ratio_of_sums"
+TESTS = {
+    "head": "sign flips over pairs, corrected over components",
+    "dimension": "sign flips over pairs, corrected over dimensions",
+}
 
 
 def mediated(
@@ -33,7 +37,7 @@ def mediated(
 
     Args:
         subject: The models; the base counts where it has logits.
-        examples: Ranked pairs of this training, by suite.
+        examples: Ranked pairs of this training, by suite, with their column ``same_token_count``.
         config: How many pairs, and which components.
         seed: Seeds random directions and unrelated texts.
 
@@ -42,11 +46,13 @@ def mediated(
 
     Raises:
         ConfigError: A suite is named that is not there.
+        SiteError: The model has no such layer.
     """
     records: list[dict[str, Any]] = []
     findings: list[Finding] = []
     notes: list[str] = []
-    options = MediationOptions(components=tuple(config.components), seed=seed)
+    layers = None if config.dimension_layers is None else tuple(config.dimension_layers)
+    options = MediationOptions(tuple(config.components), layers, seed=seed)
     there = list(dict.fromkeys(examples["suite"]))
     for name in config.suites or ():
         if name not in there:
@@ -57,11 +63,11 @@ def mediated(
     for suite in there if config.suites is None else config.suites:
         pairs = examples.filter((pl.col("suite") == suite) & pl.col("rewritten").is_not_null())
         pairs = pairs.unique(["original", "rewritten"], keep="first", maintain_order=True)
-        first, second = (_tokens(subject.tuned, pairs, side) for side in ("original", "rewritten"))
-        even = (first.lengths == second.lengths) & ~first.truncated & ~second.truncated
-        even &= np.abs(pairs["margin_change_tuned"].to_numpy()) > options.floor
-        kept = np.flatnonzero(even)[: config.pairs]
-        said = f"{int(even.sum()):,} of {pairs.height:,} pairs have equally many tokens and move by more than the floor"
+        even = pairs.filter("same_token_count", pl.col("margin_change_tuned").abs() > options.floor)
+        first, second = (_tokens(subject.tuned, even, side) for side in ("original", "rewritten"))
+        whole = np.flatnonzero(~first.truncated & ~second.truncated)
+        kept = whole[: config.pairs]
+        said = f"{len(whole):,} of {pairs.height:,} pairs have equally many tokens and move by more than the floor"
         notes.append(f"{suite}: mediation on {len(kept):,} pairs; {said}")
         if len(kept) < LEAST_PAIRS:
             notes.append(f"{suite}: no mediation, it needs {LEAST_PAIRS} such pairs")
@@ -81,7 +87,8 @@ def mediated(
                 one["control"] = None if one["control"] == "none" else one["control"]
             records += own
             if name == "tuned":
-                findings += _finding(subject, suite, own)
+                findings += _finding(subject, suite, own, "head")
+                findings += _finding(subject, suite, own, "dimension")
     return records, findings, notes
 
 
@@ -100,15 +107,15 @@ def _tokens(model: Classifier, pairs: pl.DataFrame, side: str) -> Tokens:
     return tokenize(Rows(frame, labels, {}), model.tokenizer, model.max_length).first_windows()
 
 
-def _finding(subject: Subject, suite: str, records: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Return the sentence about the head that carries most, held against the same head of an unrelated text."""
-    ratio = [one for one in records if one["estimator"] == RATIO and one["site"] == "head_out"]
+def _finding(subject: Subject, suite: str, records: Sequence[dict[str, Any]], axis: str) -> list[Finding]:
+    """Return the sentence about the head or dimension that carries most, held against the same of an unrelated text."""
+    ratio = [one for one in records if one["estimator"] == RATIO and one[axis] is not None]
     own = [one for one in ratio if one["control"] is None and one["value"] is not None]
     if not own:
         return []
     best = max(own, key=lambda one: one["value"])
-    place = (best["layer"], best["head"])
-    controls = [one for one in ratio if one["control"] is not None and (one["layer"], one["head"]) == place]
+    place = (best["layer"], best[axis])
+    controls = [one for one in ratio if one["control"] is not None and (one["layer"], one[axis]) == place]
     beside = ", ".join(
         f"{one['control']} {one['value']:+.3f}" for one in controls if one["value"] is not None
     )
@@ -120,8 +127,11 @@ def _finding(subject: Subject, suite: str, records: Sequence[dict[str, Any]]) ->
         and best["low"] > max(largest, 0.0)
     )
     ends = "" if best["low"] is None else f" [{best['low']:+.3f}, {best['high']:+.3f}]"
+    name = (
+        f"L{place[0]}H{place[1]}" if axis == "head" else f"{place[1]} of the stream behind block {place[0]}"
+    )
     said = (
-        f"{suite}: of single heads L{place[0]}H{place[1]} carries most of the change of margin, a share of "
+        f"{suite}: of single {axis}s {name} carries most of the change of margin, a share of "
         f"{best['value']:+.3f}{ends} (n = {best['n']:,} pairs of equal token count; controls: {beside or 'none'}). It "
         f"is {'beyond' if clear else 'not clearly beyond'} its controls, and picked on the pairs it is shown on."
     )
@@ -129,8 +139,8 @@ def _finding(subject: Subject, suite: str, records: Sequence[dict[str, Any]]) ->
     return [
         Finding(
             lens="behaviour", arm=subject.arm, sentence=said, metric=f"{suite} mediated_share", value=best["value"],
-            low=best["low"], high=best["high"], n=best["n"], test="sign flips over pairs, corrected over components",
-            control="the same head from an unrelated text; a random direction of equal norm",
+            low=best["low"], high=best["high"], n=best["n"], test=TESTS[axis],
+            control=f"the same {axis} from an unrelated text; a random direction of equal norm",
             rows="pairs that move most, of equal token count", verdict="found" if clear else "undecided",
         )
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from tunescope import __version__
-from tunescope.behaviour import Material, needs_rows
+from tunescope.behaviour import WORDNET, Material, needs_rows
 from tunescope.capture.verify import verify
 from tunescope.config import DataConfig
 from tunescope.config.behaviour import BehaviourConfig
@@ -19,6 +19,7 @@ from tunescope.config.expect import ExpectRule
 from tunescope.data.load import load_rows
 from tunescope.data.read import read_table
 from tunescope.data.rows import Rows, row_ids, text_hash
+from tunescope.data.split import hash_order
 from tunescope.data.tokens import tokenize
 from tunescope.device import resolve_device
 from tunescope.environment import command_line, environment
@@ -35,7 +36,9 @@ from tunescope.runs import RunFolder
 from tunescope.stats.results import Finding, save_findings
 from tunescope.study.behaviour import STATES, behaviour_of, suites_of, write_csv
 
-FIT_SHARE = 0.4  # of labelled rows: the base's probe head comes from these, suites rewrite the others
+FIT_SHARE = (
+    0.4  # of rows: the base's probe head and frequent words come from these, suites rewrite the others
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _rows(request: TestRequest, progress: Progress) -> Rows | pl.DataFrame | Non
         return None
     if request.label is not None:
         data = DataConfig(path=request.data, text=request.text, label=request.label)  # type: ignore[call-arg]
-        share = 1 - FIT_SHARE if request.base is not None else 0.0
+        share = 1 - FIT_SHARE if _parted(request) else 0.0
         update = {"seed": request.config.seed, "validation": share, "test": 0.0}
         return load_rows(data.model_copy(update=update), request.config.seed, progress)
     frame = read_table(request.data)
@@ -154,32 +157,49 @@ def _rows(request: TestRequest, progress: Progress) -> Rows | pl.DataFrame | Non
     hashes = pl.Series([text_hash(text) for text in texts], dtype=pl.String)
     empty = pl.Series([None] * len(texts), dtype=pl.String)
     ids = row_ids(hashes, empty, empty)
-    return pl.DataFrame({"row_id": ids, "text": texts, "label": empty})
+    table = pl.DataFrame({"row_id": ids, "text": texts, "label": empty})
+    if not _parted(request):
+        return table
+    order = hash_order(hashes.to_list(), request.config.seed, "words")  # equal texts stay together
+    return table.with_columns(train=order < FIT_SHARE * 2.0**64)
+
+
+def _parted(request: TestRequest) -> bool:
+    """Return whether some rows are kept apart: to fit the base's head, or to pick words that others are tested on."""
+    return request.base is not None or any(one.suite == WORDNET for one in request.config.suites)
 
 
 def _material(request: TestRequest, rows: Rows | pl.DataFrame | None) -> Material | None:
     if rows is None:
         return None
     config = request.config
-    train: list[str] | None = None
     if isinstance(rows, Rows):
         names = dict(enumerate(rows.labels.names))
         label = pl.col("label").replace_strict(names, default=None, return_dtype=pl.String)
         frame = rows.frame.select("row_id", "split", "text", "label").with_columns(label)
-        if request.base is not None:
-            train = frame.filter(pl.col("split") == "train")["text"].to_list()
-            frame = frame.filter(pl.col("split") == "validation")
-        frame = frame.drop("split")
+        frame = frame.with_columns(train=pl.col("split") == "train").drop("split")
     else:
-        frame = rows
-    texts = frame["text"].to_list() if train is None else train
-    return Material(frame, texts, None, config.seed, config.rows.n, config.controls)
+        frame = rows if "train" in rows.columns else rows.with_columns(train=True)
+    train = frame.filter("train")
+    if _parted(request):
+        frame = frame.filter(~pl.col("train"))
+    labels = train["label"].to_list() if isinstance(rows, Rows) else None
+    return Material(
+        frame.drop("train"),
+        train["text"].to_list(),
+        None,
+        config.seed,
+        config.rows.n,
+        config.controls,
+        labels,
+    )
 
 
 def _rows_said(request: TestRequest) -> str:
     if request.data is None:
         return "the suites' own texts"
-    part = " that its head was not fitted on" if request.base is not None else ""
+    head = " that its head was not fitted on"
+    part = head if request.base is not None else " that no word was picked on" if _parted(request) else ""
     return f"rows of {Path(request.data).name}{part}, and the suites' own texts"
 
 

@@ -15,23 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunescope.errors import DataError, MissingDependencyError
+from tunescope.rewriting.wordnet_files import PARTS, base_forms, read_exceptions, read_index, read_sense
 
-SPEECH = ("noun", "verb", "adj", "adv")
+SPEECH = tuple(PARTS.values())
 FILES = tuple(name for part in SPEECH for name in (f"index.{part}", f"data.{part}", f"{part}.exc"))
 USUAL = ("/usr/share/wordnet", "/usr/local/WordNet-3.0/dict", "/usr/local/share/wordnet")
-ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
-    "noun": (
-        ("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
-        ("men", "man"), ("ies", "y"),
-    ),
-    "verb": (
-        ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""),
-    ),
-    "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
-    "adv": (),
-}  # fmt: skip
 _VERSION = re.compile(rb"WordNet (\d+(?:\.\d+)*) Copyright")
-_MARKER = re.compile(r"\([a-z]+\)$")  # where an adjective may stand: alive(p)
 
 
 class WordNet:
@@ -47,8 +36,8 @@ class WordNet:
         found = _VERSION.search(files["data.noun"][:4000])
         self.version = found.group(1).decode() if found else "of an unnamed version"
         self._data = {part: files[f"data.{part}"] for part in SPEECH}
-        self._index = {part: _index(files[f"index.{part}"]) for part in SPEECH}
-        self._exceptions = {part: _exceptions(files[f"{part}.exc"]) for part in SPEECH}
+        self._index = {part: read_index(_lines(files[f"index.{part}"])) for part in SPEECH}
+        self._exceptions = {part: read_exceptions(_lines(files[f"{part}.exc"])) for part in SPEECH}
         self._known: dict[str, frozenset[str]] = {}
 
     def __call__(self, word: str) -> frozenset[str]:
@@ -71,34 +60,21 @@ class WordNet:
 
     def base_forms(self, word: str, part: str) -> list[str]:
         """Return a word and the forms it may be an inflection of, as far as WordNet has them as this part of speech."""
-        led = self._exceptions[part].get(word)
-        if led is None:
-            led = [word[: -len(old)] + new for old, new in ENDINGS[part] if word.endswith(old)]
-        return [form for form in dict.fromkeys([word, *led]) if form in self._index[part]]
+        return base_forms(word, part, self._exceptions[part], self._index[part])
 
-    def _names(self, part: str, offset: str) -> list[str]:
-        start, data = int(offset), self._data[part]
-        fields = data[start : data.find(b"\n", start)].decode("utf-8", "replace").split()
-        if not fields or fields[0] != offset:
+    def _names(self, part: str, offset: int) -> list[str]:
+        data = self._data[part]
+        sense = read_sense(data[offset : data.find(b"\n", offset)].decode("utf-8", "replace"), offset)
+        if sense is None:
             raise DataError(
-                f"WordNet's data.{part} in {self.where} has no set of synonyms at {offset}, where its index says.",
+                f"WordNet's data.{part} in {self.where} has no set of synonyms at {offset:08d}, where its index says.",
                 hint="Install the data again; all files must be of one version.",
             )
-        return [_MARKER.sub("", name).lower() for name in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
+        return [name.lower() for name in sense.names]
 
 
-def _index(content: bytes) -> dict[str, list[str]]:
-    found = {}
-    for line in content.decode("utf-8").splitlines():
-        if line and not line.startswith(" "):  # the licence is indented
-            fields = line.split()
-            found[fields[0]] = fields[-int(fields[2]) :]
-    return found
-
-
-def _exceptions(content: bytes) -> dict[str, list[str]]:
-    lines = (line.split() for line in content.decode("utf-8").splitlines())
-    return {fields[0]: fields[1:] for fields in lines if fields}
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8").splitlines()
 
 
 def places() -> list[Path]:

@@ -24,7 +24,7 @@ from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.tests import benjamini_hochberg
 
-Component = Literal["heads", "attention", "mlp", "layer"]
+Component = Literal["heads", "attention", "mlp", "layer", "dimensions"]
 SITES = {"heads": "head_out", "attention": "attn_out", "mlp": "mlp_out", "layer": "resid_pre"}
 
 
@@ -35,7 +35,10 @@ class MediationOptions:
     Attributes:
         components: ``heads``, ``attention``, ``mlp`` (each at every token) and ``layer``: the stream before a block, at
             the tokens that were changed (``at``) and at the pooled token; the two say from which block on the change
-            has left the changed words.
+            has left the changed words. ``dimensions``: each dimension alone of the stream behind some blocks, at every
+            token.
+        dimension_layers: The blocks behind which dimensions are patched; None for the last, whose stream the head
+            reads. Behind earlier blocks every dimension costs a run of the blocks that follow.
         floor: Least absolute change of margin that a pair must have, in logits.
         unrelated: Whether each component is also patched from another pair's rewritten text of equal length.
         random: Whether each component is also moved as far in a random direction.
@@ -44,6 +47,7 @@ class MediationOptions:
     """
 
     components: tuple[Component, ...] = ("heads", "attention", "mlp", "layer")
+    dimension_layers: tuple[int, ...] | None = None
     floor: float = 0.1
     unrelated: bool = True
     random: bool = True
@@ -72,14 +76,15 @@ def mediation(
         task: Where to report pairs.
 
     Returns:
-        Records with ``site``, ``layer``, ``head``, ``position``, ``control`` (``none``, ``unrelated``, ``random``;
-        ``no_op`` is 0 and ``everything`` is 1 by construction), ``metric`` (``mediated_share``), ``estimator``
-        (``ratio_of_sums``, ``mean_of_ratios``), ``value``, ``low``, ``high``, ``n`` (pairs above the floor), ``p``,
-        ``q`` (Benjamini-Hochberg over all components) and ``note``; 0 is no share, 1 the whole change, below 0 against
-        it.
+        Records with ``site``, ``layer``, ``head``, ``dimension``, ``position``, ``control`` (``none``, ``unrelated``,
+        ``random``; ``no_op`` is 0 and ``everything`` is 1 by construction), ``metric`` (``mediated_share``),
+        ``estimator`` (``ratio_of_sums``, ``mean_of_ratios``; of dimensions the first alone), ``value``, ``low``,
+        ``high``, ``n`` (pairs above the floor), ``p``, ``q`` (Benjamini-Hochberg over all components, and apart from
+        them over all dimensions) and ``note``; 0 is no share, 1 the whole change, below 0 against it.
 
     Raises:
         LensError: There is no pair, a pair has unequal lengths or no label, or a logit is not finite.
+        SiteError: There is no such layer.
     """
     options = options or MediationOptions()
     if len(original) != len(rewritten) or len(original) == 0:
@@ -90,14 +95,22 @@ def mediation(
         name = original.row_ids[int((original.labels < 0).argmax())]
         raise LensError(f"Pair {name} has no label, so no margin of its class can be measured.")
     places = components_of(model, options.components)
+    if "dimensions" in options.components:
+        places += dimensions_of(model, options.dimension_layers)
     request = PatchRequest(places, options.seed, options.unrelated, options.random, options.tokens_at_once)
     found = pair_margins(model, original, rewritten, original.labels, request, task)
     own = clusters(original) if groups is None else groups
     tables = {"none": found.patched, "unrelated": found.unrelated, "random": found.random}
+    families = (
+        [index for index, place in enumerate(places) if place.dimensions is None],
+        [index for index, place in enumerate(places) if place.dimensions is not None],
+    )
     records: list[dict[str, Any]] = []
     for control, table in tables.items():
-        if table is not None:
-            records += _records(places, shares(found, table, options.floor, own, options.seed), control)
+        for family in families:
+            if table is not None and family:
+                found_shares = shares(found, table[:, family], options.floor, own, options.seed)
+                records += _records([places[index] for index in family], found_shares, control)
     whole = [PatchPlace(Site("resid_pre", 0))]
     for control, runs in (("no_op", found.no_op), ("everything", found.everything)):
         records += _records(whole, shares(found, runs[:, None], options.floor, own, options.seed), control)
@@ -105,10 +118,12 @@ def mediation(
 
 
 def components_of(model: Classifier, wanted: Sequence[str]) -> list[PatchPlace]:
-    """List the components of a model, layer by layer."""
+    """List the components of a model but for single dimensions, layer by layer."""
     found = []
     for layer in range(model.n_layers):
         for name in wanted:
+            if name == "dimensions":
+                continue
             site = Site(SITES[name], layer)
             if name == "heads":
                 found += [PatchPlace(site, (head,)) for head in range(model.n_heads)]
@@ -120,15 +135,27 @@ def components_of(model: Classifier, wanted: Sequence[str]) -> list[PatchPlace]:
     return found
 
 
+def dimensions_of(model: Classifier, layers: Sequence[int] | None) -> list[PatchPlace]:
+    """List every dimension of the stream behind some blocks, of the last where none is named."""
+    chosen = [model.n_layers - 1] if layers is None else list(dict.fromkeys(layers))
+    return [
+        PatchPlace(Site("resid_post", layer), dimensions=(one,))
+        for layer in chosen
+        for one in range(model.width)
+    ]
+
+
 def _records(places: Sequence[PatchPlace], found: Any, control: str) -> list[dict[str, Any]]:
     q = benjamini_hochberg(found.p) if control == "none" else np.full(len(places), np.nan)
+    estimators = (("ratio_of_sums", found.ratio), ("mean_of_ratios", found.mean))
     return [
         {
             "site": place.site.name, "layer": place.site.layer, "head": place.heads[0] if place.heads else None,
-            "position": str(place.positions), "control": control, "metric": "mediated_share", "estimator": estimator,
+            "dimension": place.dimensions[0] if place.dimensions else None, "position": str(place.positions),
+            "control": control, "metric": "mediated_share", "estimator": estimator,
             "value": interval.value, "low": interval.low, "high": interval.high, "n": found.pairs,
             "p": float(found.p[index]), "q": float(q[index]), "note": interval.note,
         }
-        for estimator, intervals in (("ratio_of_sums", found.ratio), ("mean_of_ratios", found.mean))
+        for estimator, intervals in (estimators if places[0].dimensions is None else estimators[:1])
         for index, (place, interval) in enumerate(zip(places, intervals, strict=True))
     ]  # fmt: skip

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tunescope.capture.patch import Patcher, PatchPlace, changed_tokens, check_places
+from tunescope.capture.patch import Patcher, PatchPlace, check_places
+from tunescope.capture.patch_tokens import changed_tokens
 from tunescope.capture.sites import Site
 from tunescope.capture.stored import store
 from tunescope.data.batches import collate

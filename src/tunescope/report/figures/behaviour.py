@@ -34,6 +34,7 @@ MEASURES = {
 SHOWN_TERMS = 12
 SHOWN_DIMENSIONS = 8
 LONGEST = 28
+NEAR = 0.05  # of the width: names of dimensions that lie nearer would stand on one another
 Record = dict[str, Any]
 
 
@@ -53,7 +54,7 @@ def suite_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
             continue
         height = 70 + 34 * max(len(suites), 2)
         layout = style.layout(
-            height, xaxis=style.axis("", rangemode="tozero"),
+            height, xaxis=style.axis("", range=_from_zero(traces)),
             yaxis=style.named_axis([for_plotly(name, LONGEST) for name in suites]),
             margin={"l": 110, "r": 12, "t": 8, "b": 36},
         )  # fmt: skip
@@ -78,7 +79,7 @@ def _dots(
     return {
         "type": "scatter", "mode": "markers", "name": what, "x": [r["value"] for r in records],
         "y": [suites.index(r["suite"]) + shift for r in records], "hoverinfo": "text",
-        "error_x": _bars(records, colour),
+        "error_x": interval_bars(records, colour, is_size=True),
         "marker": {
             "size": 8 if control is None else 7, "color": colour,
             "symbol": "circle" if control is None else "diamond-open",
@@ -90,8 +91,18 @@ def _dots(
     }  # fmt: skip
 
 
-def _bars(records: Sequence[Record], colour: str) -> Record:
+def _from_zero(traces: Sequence[Record]) -> list[float]:
+    """Return the range of an axis of sizes: from a little below 0, so that no dot is cut, to the last upper end."""
+    ends = [x + above for one in traces for x, above in zip(one["x"], one["error_x"]["array"], strict=True)]
+    most = max(ends, default=0.0) or 1.0
+    return [-0.03 * most, 1.04 * most]
+
+
+def interval_bars(records: Sequence[Record], colour: str, is_size: bool = False) -> Record:
+    """Return the error bars of records with value, low and high; those of a size end at 0."""
     known = [(finite(r["low"]), finite(r["value"]), finite(r["high"])) for r in records]
+    if is_size:
+        known = [(None if low is None else max(low, 0.0), value, high) for low, value, high in known]
     return {
         "type": "data", "symmetric": False, "color": colour, "thickness": 1.2, "width": 0,
         "array": [0.0 if h is None or v is None else h - v for _, v, h in known],
@@ -117,7 +128,7 @@ def class_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
             traces.append(
                 {
                     "type": "scatter", "mode": "markers", "name": model, "x": [r["value"] for r in records],
-                    "y": [names.index(r["class"]) + shift for r in records], "error_x": _bars(records, ink),
+                    "y": [names.index(r["class"]) + shift for r in records], "error_x": interval_bars(records, ink),
                     "marker": {"size": 8, "color": ink, "symbol": [_symbol(r.get("q")) for r in records]},
                     "hoverinfo": "text",
                     "text": [
@@ -164,7 +175,8 @@ def term_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
             traces.append(
                 {
                     "type": "scatter", "mode": "markers", "name": model, "x": [r["value"] for r in records],
-                    "y": [terms.index(r["term"]) + shift for r in records], "error_x": _bars(records, ink),
+                    "y": [terms.index(r["term"]) + shift for r in records],
+                    "error_x": interval_bars(records, ink, is_size=True),
                     "marker": {"size": 8, "color": ink, "symbol": marks}, "hoverinfo": "text",
                     "text": [
                         f"{for_plotly(r['term'])}, {model}<br>{interval(r['value'], r['low'], r['high'])} logits"
@@ -176,62 +188,12 @@ def term_panels(table: pl.DataFrame, colour: str) -> tuple[style.Panel, ...]:
             )  # fmt: skip
         height = 70 + 24 * len(terms)
         layout = style.layout(
-            height, xaxis=style.axis("size of the change of margin, logits", rangemode="tozero"),
+            height, xaxis=style.axis("size of the change of margin, logits", range=_from_zero(traces)),
             yaxis=style.named_axis([for_plotly(term, 24) for term in terms]),
             margin={"l": 110, "r": 12, "t": 8, "b": 42},
         )  # fmt: skip
         panels.append(style.Panel(for_plotly(suite), {"data": traces, "layout": layout}, height))
     return tuple(panels)
-
-
-def mediation_panels(table: pl.DataFrame) -> tuple[tuple[style.Panel, ...], float]:
-    """Return for each suite and model the share of the change that every head, attention and MLP carries, as a map."""
-    rows = only(table, part="mediation", metric="mediated_share", estimator="ratio_of_sums")
-    rows = rows.filter(pl.col("site").is_in(["head_out", "attn_out", "mlp_out"])) if rows.height else rows
-    limit = (
-        max((abs(v) for v in map(finite, only(rows, control=None)["value"]) if v is not None), default=0.0)
-        or 1.0
-    )
-    panels = []
-    for suite in dict.fromkeys(rows["suite"]):
-        for model in ("tuned", "base"):
-            own = only(rows, suite=suite, model=model)
-            cells = {
-                (r["site"], r["layer"], r["head"]): r for r in only(own, control=None).iter_rows(named=True)
-            }
-            if not cells:
-                continue
-            apart = {
-                (r["site"], r["layer"], r["head"]): r
-                for r in only(own, control="unrelated").iter_rows(named=True)
-            }
-            layers, heads = values(own, "layer"), values(own, "head")
-            columns = [*(("head_out", head) for head in heads), ("attn_out", None), ("mlp_out", None)]
-            places = [[(site, layer, head) for site, head in columns] for layer in layers]
-            data = {
-                "type": "heatmap", "zmin": -limit, "zmax": limit, "colorscale": style.DIVERGING, "showscale": False,
-                "z": [[finite(cells[p]["value"]) if p in cells else None for p in line] for line in places],
-                "hovertext": [[_shared(cells.get(p), apart.get(p)) for p in line] for line in places],
-                "hoverinfo": "text", "xgap": 1, "ygap": 1,
-            }  # fmt: skip
-            height = max(200, 24 * len(layers) + 90)
-            names = [*map(str, heads), "attn", "MLP"]
-            layout = style.map_layout(
-                height,
-                xaxis=style.named_axis(names, "head"),
-                yaxis=style.named_axis([*map(str, layers)], "layer"),
-            )
-            panels.append(
-                style.Panel(f"{for_plotly(suite)}, {model}", {"data": [data], "layout": layout}, height)
-            )
-    return tuple(panels), limit
-
-
-def _shared(cell: Record | None, control: Record | None) -> str:
-    if cell is None:
-        return "not measured"
-    own = f"{interval(cell['value'], cell['low'], cell['high'])} of the change, q {probability(cell['q'])}"
-    return own if control is None else f"{own}<br>from an unrelated text: {number(control['value'])}"
 
 
 def state_panels(
@@ -296,11 +258,12 @@ def _states(
     }  # fmt: skip
     height = max(170, 20 * len(ticks) + 90)
     marks = list(outliers)[:SHOWN_DIMENSIONS]
-    places = (
-        {"tickmode": "array", "tickvals": marks, "ticktext": [f"▲{one}" for one in marks], "tickangle": -90}
-        if marks
-        else {}
-    )
+    width = max((len(line) for line in grid), default=1)
+    names = [
+        f"▲{one}" if place == 0 or one - marks[place - 1] > NEAR * width else "▲"
+        for place, one in enumerate(marks)
+    ]
+    places = {"tickmode": "array", "tickvals": marks, "ticktext": names, "tickangle": -90} if marks else {}
     layout = style.map_layout(
         height, xaxis=style.axis("dimension of the state (▲ outlier)", showgrid=False, **places),
         yaxis=style.named_axis(ticks, "", autorange="reversed"), margin={"l": 100, "r": 8, "t": 8, "b": 52},
