@@ -15,7 +15,7 @@ from tunescope.errors import DataError
 from tunescope.evaluation.comparison import METRICS, ComparisonOptions, compare_arms, compare_published
 from tunescope.evaluation.comparison.inputs import Run, align
 from tunescope.evaluation.comparison.published import newcombe, two_shares_p
-from tunescope.evaluation.comparison.swaps import swap_p
+from tunescope.evaluation.comparison.swaps import score_swap_p, swap_p
 from tunescope.stats.intervals import wilson
 from tunescope.stats.paired import bootstrap_p, tango
 from tunescope.stats.tests import holm, mcnemar_exact
@@ -506,3 +506,116 @@ def test_enough_resamples_are_drawn_for_a_p_to_survive_its_correction(arms):
     assert resamples >= 2000
     assert 2 / (resamples + 1) * max(arms * (arms - 1) / 2, 5 * arms) < 0.026
     assert _resolved(ComparisonOptions(resamples=50), arms, 5).resamples == 50
+
+
+def scored(generator, truth, strength, shared, scale):
+    """Predictions whose margin separates the classes by ``strength``; ``shared`` noise makes two models agree."""
+    noise = 0.6 * shared + 0.8 * generator.normal(size=len(truth))
+    margins = scale * (np.where(truth == 1, strength, -strength) + noise)
+    return pl.DataFrame(
+        {
+            "row_id": [f"r{i:05d}" for i in range(len(truth))], "split": "test", "label": truth,
+            "prediction": (margins > 0).astype(int), "logit_negative": np.zeros(len(truth)), "logit_positive": margins,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["roc_auc_ovr", "average_precision_macro"])
+def test_areas_of_equal_models_on_other_scales_are_called_different_in_about_5_percent(metric):
+    """Equal in truth, one model's logits twenty times the other's: ranks are exchanged, so that scale says nothing."""
+    pair, called = (Run("a", 0), Run("b", 0)), []
+    for repetition in range(150):
+        generator = np.random.default_rng([6, repetition])
+        truth = (generator.random(60) < 0.3).astype(int)
+        shared = generator.normal(size=60)
+        tables = {
+            run: scored(generator, truth, 0.7, shared, by) for run, by in zip(pair, (1, 20), strict=True)
+        }
+        rows = align(tables, NAMES, "test")
+        called.append(score_swap_p(rows, metric, pair, resamples=199, seed=repetition) <= 0.05)
+    assert 0.015 <= np.mean(called) <= 0.09
+
+
+@pytest.mark.parametrize("metric", ["roc_auc_ovr", "average_precision_macro"])
+def test_an_area_that_is_better_is_found_and_its_p_is_that_of_plain_exchanges(metric):
+    generator = np.random.default_rng(8)
+    truth = (generator.random(150) < 0.4).astype(int)
+    shared = generator.normal(size=150)
+    tables = {
+        ("good", 0): scored(generator, truth, 1.4, shared, 3.0), ("poor", 0): scored(generator, truth, 0.5, shared, 1.0)
+    }  # fmt: skip
+    (found,) = compare_arms(tables, NAMES, ComparisonOptions(metric=metric, resamples=2000))["pairs"]
+    assert (found["better"], found["test"]) == (
+        "good",
+        "ranks exchanged between the two models, rows, 2000 times",
+    )
+    assert found["p"] == pytest.approx(1 / 2001)
+    close = {**tables, ("good", 0): scored(generator, truth, 0.7, shared, 3.0)}
+    (open_,) = compare_arms(close, NAMES, ComparisonOptions(metric=metric, resamples=2000))["pairs"]
+    ranks = [stats.rankdata(table["logit_positive"].to_numpy()) for table in close.values()]
+
+    def value(score):
+        if metric == "roc_auc_ovr":
+            return metrics.roc_auc_score(truth, score)
+        each = [metrics.average_precision_score(truth == c, score * (2 * c - 1)) for c in (0, 1)]
+        return float(np.mean(each))
+
+    seen, far = abs(value(ranks[0]) - value(ranks[1])), 0
+    for _ in range(200):
+        kept = generator.random(150) < 0.5
+        far += abs(value(np.where(kept, *ranks)) - value(np.where(kept, *ranks[::-1]))) >= seen - 1e-12
+    assert 0.02 < open_["p"] < 0.98
+    assert open_["p"] == pytest.approx((far + 1) / 201, abs=0.1)
+
+
+def test_groups_of_areas_are_exchanged_whole_and_calibration_errors_too():
+    generator = np.random.default_rng(9)
+    truth = np.tile([0, 1], 20)
+    shared = generator.normal(size=40)
+    tables = {
+        ("a", 0): scored(generator, truth, 2.5, shared, 1.0),
+        ("b", 0): scored(generator, truth, 0.1, shared, 1.0),
+    }
+    groups = {f"r{i:05d}": i // 10 for i in range(40)}  # four groups: p is 2 / 2^4 at the least
+    options = ComparisonOptions(metric="roc_auc_ovr", resamples=2000)
+    (few,) = compare_arms(tables, NAMES, options, groups=groups)["pairs"]
+    assert few["p"] == pytest.approx(2 * 0.5**4, abs=0.03)
+    (own,) = compare_arms(
+        tables, NAMES, ComparisonOptions(metric="expected_calibration_error", resamples=500)
+    )["pairs"]
+    assert own["test"] == "answers exchanged between the two models, rows, 500 times"
+
+
+def test_an_arm_of_two_seeds_has_an_interval_of_seeds_and_rows_within_the_metrics_ends():
+    """With one degree of freedom t is 12.7: values of .90 and .86 give about .25 on either side, and 1 at the most."""
+    truth = np.arange(1000) % 2
+    arms = {
+        ("a", seed): frame(truth, with_errors(truth, np.arange(wrong)))
+        for seed, wrong in enumerate((100, 140))
+    }
+    own = compare_arms(arms, NAMES)["arms"][0]
+    assert own["value"] == pytest.approx(0.88)
+    assert own["low"] == pytest.approx(0.88 - stats.t.ppf(0.975, 1) * 0.02, abs=0.06)
+    assert own["high"] == own["accuracy"]["high"] == 1.0
+    assert own["accuracy"]["low"] == own["low"]
+    assert own["method"].startswith("Multi-bootstrap over 2 seeds (Student's t)")
+    assert "2 seeds tell little of their spread" in own["note"]
+    assert own["learned"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_an_arms_interval_of_few_seeds_holds_its_methods_quality(seeds):
+    """Each training's quality is drawn around the method's own: 95 % of intervals hold that, or a few more."""
+    held = []
+    for repetition in range(150):
+        generator = np.random.default_rng([12, seeds, repetition])
+        truth = generator.integers(0, 2, 400)
+        qualities = generator.normal(0.8, 0.02, seeds)
+        arms = {
+            ("a", seed): frame(truth, np.where(generator.random(400) < quality, truth, 1 - truth))
+            for seed, quality in enumerate(qualities)
+        }
+        own = compare_arms(arms, NAMES, ComparisonOptions(resamples=400))["arms"][0]
+        held.append(own["low"] <= 0.8 <= own["high"])
+    assert np.mean(held) >= 0.92

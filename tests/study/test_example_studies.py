@@ -17,8 +17,8 @@ STUDIES = Path(__file__).resolve().parents[2] / "docs" / "studies"
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "arms", "trials"),
-    [("arms-sst2", 10, {1}), ("interventions-emotion", 2, {1})],
-    ids=["arms-sst2", "interventions-emotion"],
+    [("arms-sst2", 10, {1}), ("arms-di725", 17, {1, 16}), ("interventions-emotion", 2, {1})],
+    ids=["arms-sst2", "arms-di725", "interventions-emotion"],
 )
 def test_example_studies_are_valid(shared, name, arms, trials):
     study = load_study(STUDIES / f"{name}.yaml", methods=METHODS, lenses=LENSES)

@@ -10,7 +10,7 @@ from tunescope.report import costs
 from tunescope.report.cards import one_training
 from tunescope.report.figures import cost, style
 from tunescope.report.figures.select import pooled
-from tunescope.report.quality import Strip, majority_of, record_of, shared_domain, strip
+from tunescope.report.quality import Strip, majority_of, of_method, record_of, shared_domain, strip
 from tunescope.report.read import ArmRun, RunFolder, reading
 from tunescope.report.tables import Table
 from tunescope.report.text import (
@@ -88,6 +88,12 @@ class Arms:
         """The costs that any arm has."""
         return tuple(what for what in COSTS if self.knows(what))
 
+    @property
+    def scored(self) -> bool:
+        """Whether accuracy has a column: not where arms were measured by other things alone, as summaries are."""
+        measured = [row for row in self.rows if row.measured]
+        return not measured or any(row.accuracy.known for row in (*measured, *self.baselines))
+
     def knows(self, what: str) -> bool:
         """Whether any arm has this cost, so that the table has a column for it."""
         return any(row.cost.get(what) is not None for row in self.rows)
@@ -124,7 +130,7 @@ def arms(run: RunFolder) -> Arms:
 def _row(run: RunFolder, arm: str, trained: Sequence[ArmRun]) -> ArmRow:
     known = [item.metrics for item in trained if item.metrics is not None]
     records = [record_of(metrics, run.split, "accuracy") for metrics in known]
-    accuracy = pooled(records)
+    measured = pooled(records)
     values = [value for value in (finite(record.get("value")) for record in records) if value is not None]
     first = known[0] if known else {}
     about = " · ".join(
@@ -145,10 +151,10 @@ def _row(run: RunFolder, arm: str, trained: Sequence[ArmRun]) -> ArmRow:
         about=about,
         colour=run.arm_names.index(arm) % len(style.ARM_COLOURS) if arm in run.arm_names else None,
         seeds=tuple(item.seed for item in trained),
-        accuracy=accuracy,
+        accuracy=of_method(run, arm, len(known), measured),
         f1=pooled(record_of(metrics, run.split, "f1_macro") for metrics in known),
         spread=(min(values), max(values)) if len(values) > 1 else None,
-        learned=_learned(accuracy, majority_of(first, run.split)),
+        learned=_learned(measured, majority_of(first, run.split)),
         trained=finite(first.get("trainable_parameters")),
         parameters=finite(first.get("parameters")),
         cost=costs,
@@ -302,9 +308,9 @@ def trade_off_figure(run: RunFolder, found: Arms) -> style.Figure | None:
         return None
     caption = (
         f"Accuracy on {run.split} with its 95 % interval"
-        f"{' (mean over seeds; whiskers span all seeds)' if found.several_seeds else ''}. Open mark: dominated, "
-        "another arm is at least as accurate and costs no more, by the estimates. Dotted: baselines, which train "
-        f"nothing. Time is of training alone. {found.unresolved}"
+        f"{' (mean over seeds, interval for other seeds and rows)' if found.several_seeds else ''}. Open mark: "
+        "dominated, another arm is at least as accurate and costs no more, by the estimates. Dotted: baselines, which "
+        f"train nothing. Time is of training alone. {found.unresolved}"
     )
     how = (
         "Up is better, left is cheaper: the filled marks are the choices worth weighing against one another."

@@ -48,11 +48,12 @@ def strip(
 
 @dataclass(frozen=True)
 class Score:
-    """One arm on the headline split, over its seeds."""
+    """One arm on the headline split, over its seeds; ``trained`` is about these very trainings on other rows."""
 
     arm: str
     colour: int
     accuracy: Estimate
+    trained: Estimate
     f1: Estimate
     majority: float | None
     frequent: str
@@ -61,7 +62,7 @@ class Score:
     @property
     def learned(self) -> bool | None:
         """Whether the accuracy's interval clears the majority baseline; None where one is not known."""
-        bound = self.accuracy.low if self.accuracy.low is not None else self.accuracy.value
+        bound = self.trained.low if self.trained.low is not None else self.trained.value
         return None if bound is None or self.majority is None else bound > self.majority
 
 
@@ -80,14 +81,33 @@ def scores(run: RunFolder) -> list[Score]:
     found = []
     for position, arm in enumerate(run.arm_names):
         trained = [item for item in run.of(arm) if item.metrics is not None]
-        accuracy = pooled(record_of(item.metrics, run.split, "accuracy") for item in trained)
-        if accuracy.known:
+        measured = pooled(record_of(item.metrics, run.split, "accuracy") for item in trained)
+        if measured.known:
+            accuracy = of_method(run, arm, len(trained), measured)
             f1 = pooled(record_of(item.metrics, run.split, "f1_macro") for item in trained)
             majority = majority_of(trained[0].metrics, run.split)
             frequent = _frequent_class(trained[0].metrics, run.split)
             colour = position % len(style.ARM_COLOURS)
-            found.append(Score(arm, colour, accuracy, f1, majority, frequent, len(trained)))
+            found.append(Score(arm, colour, accuracy, measured, f1, majority, frequent, len(trained)))
     return found
+
+
+def of_method(run: RunFolder, arm: str, seeds: int, measured: Estimate) -> Estimate:
+    """Return an arm's accuracy with the interval of seeds and rows that the comparison gives several seeds.
+
+    Where there is one seed, or no comparison on the headline split, it is ``measured``: these trainings, other rows.
+    """
+    compared = run.comparison
+    if seeds < 2 or not isinstance(compared, Mapping) or compared.get("split") != run.split:
+        return measured
+    for one in compared.get("arms") or ():
+        own = one.get("accuracy") if isinstance(one, Mapping) and one.get("arm") == arm else None
+        if isinstance(own, Mapping) and finite(own.get("low")) is not None:
+            note = "; ".join(dict.fromkeys(note for note in (measured.note, one.get("note")) if note))
+            return Estimate(
+                measured.value, finite(own["low"]), finite(own.get("high")), measured.n, note or None
+            )
+    return measured
 
 
 def majority_of(metrics: Mapping[str, Any] | None, split: str | None) -> float | None:

@@ -18,6 +18,7 @@ from tunescope.evaluation.comparison.pairs import (
     agreements,
     arm_interval,
     difference,
+    rows_interval,
 )
 from tunescope.stats.intervals import wilson
 from tunescope.stats.multiboot import seed_spread
@@ -61,11 +62,12 @@ def compare_arms(
     """Compare every arm with every other, and with every baseline, on the same rows.
 
     One seed each: the verdict is about *these two trained models* (``scope`` "checkpoints"), and that about their
-    methods is always "undecided (one seed each)". Exact McNemar and Tango's interval for accuracy, answers exchanged
-    between the two for other metrics of the answers and mean losses, else the paired bootstrap. From two seeds on,
-    the Multi-bootstrap over seeds and rows, which speaks of the methods (``scope`` "rows and seeds"). The p values of
-    all pairs of arms are corrected together, those of arms against baselines together, and those of equivalence
-    likewise.
+    methods is always "undecided (one seed each)". Exact McNemar and Tango's interval for accuracy, answers (of areas
+    and average precisions, ranks) exchanged between the two for every other metric. From two seeds on, the
+    Multi-bootstrap over seeds and rows, which speaks of the methods (``scope`` "rows and seeds"), for an arm's own
+    interval as for differences. ``learned`` is about the trainings that were made: whether their accuracy on other
+    rows clears the majority. The p values of all pairs of arms are corrected together, those of arms against
+    baselines together, and those of equivalence likewise.
 
     Args:
         predictions: Tables as in ``predictions.parquet``, by arm and seed.
@@ -145,12 +147,13 @@ def _arm(measured: Measured, accuracy: Measured, name: str, majority: float) -> 
     runs = measured.runs(name)
     values = measured.values(runs)
     right = arm_interval(accuracy, name)
+    cleared = right.low if len(runs) == 1 or right.low is None else rows_interval(accuracy, name).low
     trained = [run for run in runs if run.seed is not None]
     return {
         "arm": name,
         **arm_interval(measured, name).record(),
         "accuracy": {"value": right.value, "low": right.low, "high": right.high},
-        "learned": None if right.low is None else bool(right.low > majority),
+        "learned": None if cleared is None else bool(cleared > majority),
         "seeds": [
             {"seed": run.seed, "value": float(value) if np.isfinite(value) else None}
             for run, value in zip(runs, values, strict=True)

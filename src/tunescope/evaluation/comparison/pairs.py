@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tunescope.evaluation.comparison.inputs import OF_CONFUSION, Aligned, Run
-from tunescope.evaluation.comparison.swaps import OF_LOSSES, flip_p, swap_p
+from tunescope.evaluation.comparison.swaps import OF_LOSSES, OF_RANKS, flip_p, score_swap_p, swap_p
 from tunescope.stats.equivalence import Equivalence, equivalent_draws, equivalent_shares
 from tunescope.stats.intervals import Interval, percentile_interval, wilson
 from tunescope.stats.multiboot import (
@@ -90,41 +90,49 @@ class Difference:
 def arm_interval(measured: Measured, arm: str) -> Interval:
     """Return an arm's metric, the mean over its seeds, with an interval.
 
-    One seed: Wilson for accuracy of independent rows, else the bootstrap. Two to four seeds: the bootstrap of
-    rows for these trainings. From five: the Multi-bootstrap over seeds and rows.
+    One seed: Wilson for accuracy of independent rows, else the bootstrap; it is about this training on other rows.
+    From two on, the Multi-bootstrap over seeds and rows, which speaks of the method; below five seeds it is wide
+    rather than narrow, and ends where the metric does.
     """
     runs = measured.runs(arm)
     n = len(measured.rows)
     if not np.isfinite(measured.values(runs)).all():
         return Interval(None, None, None, n, f"bootstrap of {measured.unit}", UNDEFINED)
-    if len(runs) >= LEAST_SEEDS:
-        drawn = measured.drawn(runs)
-        return multi_bootstrap(
-            measured.values(runs), drawn, n, level=measured.level, seed=[measured.seed, 1]
-        ).interval
-    if len(runs) == 1 and measured.metric == "accuracy" and measured.rows.groups is None:
+    if len(runs) >= LEAST_FOR_METHODS:
+        values, drawn = measured.values(runs), measured.drawn(runs)
+        found = multi_bootstrap(values, drawn, n, level=measured.level, seed=[measured.seed, 1]).interval
+        return _within(found, measured.metric, len(runs))
+    if measured.metric == "accuracy" and measured.rows.groups is None:
         right = int((measured.rows.predictions[runs[0]] == measured.rows.truth).sum())
         return wilson(right, n, measured.level)
+    return rows_interval(measured, arm)
+
+
+def rows_interval(measured: Measured, arm: str) -> Interval:
+    """Return an arm's metric, the mean over its seeds, with an interval for these very trainings on other rows."""
+    runs, n = measured.runs(arm), len(measured.rows)
     mean = measured.drawn(runs).mean(axis=0)
     method = f"bootstrap of {measured.unit}, {len(mean)} resamples"
-    value = float(measured.values(runs).mean())
-    interval = percentile_interval(value, mean, n, method, measured.level)
-    if len(runs) == 1:
-        return interval
-    note = (
-        f"for these {len(runs)} trainings: chance of the seed is not in it, which needs {LEAST_SEEDS} seeds"
-    )
-    notes = "; ".join(each for each in (interval.note, note) if each)
-    return Interval(interval.value, interval.low, interval.high, n, method, notes)
+    return percentile_interval(float(measured.values(runs).mean()), mean, n, method, measured.level)
+
+
+def _within(found: Interval, metric: str, seeds: int) -> Interval:
+    """Cut an interval where the metric ends: Student's t of two seeds knows of no ends. Say what few seeds do to it."""
+    least = -1.0 if metric == "matthews_corrcoef" else 0.0
+    most = float("inf") if metric == "log_loss" else 1.0
+    low, high = (None if end is None else min(max(end, least), most) for end in (found.low, found.high))
+    few = f"{seeds} seeds tell little of their spread: the interval is wide rather than narrow"
+    notes = "; ".join(one for one in (found.note, few if seeds < LEAST_SEEDS else None) if one)
+    return Interval(found.value, low, high, found.n, found.method, notes or None)
 
 
 def difference(measured: Measured, first: str, second: str, within: float) -> Difference:
     """Compare two arms on the same rows.
 
     From two trainings of each on, seeds and rows together. One training of an arm says what *it* does on other rows,
-    and nothing of the arm's method: exact McNemar and Tango's interval for accuracy, answers exchanged between the two
-    (:func:`swap_p`) with the bootstrap's interval for other metrics of the answers and for mean losses, the paired
-    bootstrap for areas and calibration.
+    and nothing of the arm's method: exact McNemar and Tango's interval for accuracy; for every other metric the
+    bootstrap's interval, and a test that exchanges answers (:func:`swap_p`), losses (:func:`flip_p`), or ranks and
+    scores (:func:`score_swap_p`) between the two.
 
     Args:
         measured: The rows and the metric's draws.
@@ -146,7 +154,7 @@ def difference(measured: Measured, first: str, second: str, within: float) -> Di
     method = f"paired bootstrap of {measured.unit}, {len(draws)} resamples"
     interval = percentile_interval(value, draws, len(measured.rows), method, measured.level)
     found = _from_draws(interval, draws, within, "checkpoints", measured)
-    if len(ones) == len(others) == 1 and measured.metric in (*OF_CONFUSION, *OF_LOSSES):
+    if len(ones) == len(others) == 1:
         return _exchanged(found, measured, (ones[0], others[0]))
     return found
 
@@ -187,11 +195,13 @@ def _exchanged(found: Difference, measured: Measured, pair: tuple[Run, Run]) -> 
     if found.p is None or found.interval.note == NEVER_DIFFER:
         return found
     resamples = len(measured.draws.drawn[pair[0]])
-    test = f"answers exchanged between the two models, {measured.unit}, {resamples} times"
+    what = "ranks" if measured.metric in OF_RANKS else "answers"
+    test = f"{what} exchanged between the two models, {measured.unit}, {resamples} times"
     if measured.metric in OF_LOSSES:
         p = flip_p(measured.rows, measured.metric, pair, resamples=resamples, seed=measured.seed)
     else:
-        p = swap_p(measured.rows, measured.metric, pair, resamples=resamples, seed=[measured.seed, 5])
+        exchange = swap_p if measured.metric in OF_CONFUSION else score_swap_p
+        p = exchange(measured.rows, measured.metric, pair, resamples=resamples, seed=[measured.seed, 5])
     return replace(found, p=p, test=test)
 
 

@@ -11,15 +11,20 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy import special
+from scipy.stats import rankdata
 
+from tunescope.evaluation.calibration import Binning, CalibrationSweep
 from tunescope.evaluation.comparison.inputs import Aligned, Run
 from tunescope.evaluation.confusion import ConfusionSweep
+from tunescope.evaluation.margins import margin
+from tunescope.evaluation.ranks import RankSweep
 from tunescope.evaluation.sweep import BRIER, confusion_values
 from tunescope.stats.intervals import CHUNK
-from tunescope.stats.paired import Sample, sample_of
+from tunescope.stats.paired import Sample, Statistic, sample_of
 from tunescope.stats.tests import sign_flip_p
 
 OF_LOSSES = ("log_loss", BRIER)  # means over rows, of which few may carry the difference
+OF_RANKS = ("roc_auc_ovr", "average_precision_macro")  # unchanged by any rising change of a model's scores
 ROUNDING = 1e-12  # equal differences may differ in their last bits
 
 
@@ -46,16 +51,65 @@ def swap_p(
     truth, guesses = np.tile(rows.truth[cells], 2), np.r_[one[cells], other[cells]]
     sweep = ConfusionSweep(truth, guesses, len(rows.names))
 
+    def value(weights: np.ndarray) -> np.ndarray:
+        return confusion_values(sweep.counts(weights))[metric, None]
+
+    return _exchanged_p(value, sample, len(rows.names), resamples, seed)
+
+
+def score_swap_p(
+    rows: Aligned, metric: str, pair: tuple[Run, Run], *, resamples: int, seed: int | list[int]
+) -> float:
+    """Return the same of a metric that is no sum over rows: areas, average precision, calibration error.
+
+    Areas and average precisions depend on the order of a model's scores alone, and two models' scores may lie on
+    other scales; so each model's scores are first replaced by their ranks, class by class, and a row's ranks are
+    exchanged (Bandos, Rockette and Gur 2005, "A permutation test sensitive to differences in areas for comparing ROC
+    curves from a paired design"). For the calibration error the scores themselves are.
+
+    Args:
+        rows: Predictions side by side.
+        metric: One of :data:`OF_RANKS`, or the calibration error.
+        pair: The two sets of predictions.
+        resamples: How many exchanges are drawn.
+        seed: Seeds the draws.
+    """
+    sample = sample_of(np.arange(len(rows))[:, None], rows.groups)
+    truth = np.tile(rows.truth[sample.first], 2)
+    scores = [rows.scores[run][sample.first] for run in pair]
+    value = _ranked(metric, truth, scores) if metric in OF_RANKS else _calibrated(truth, scores)
+    return _exchanged_p(value, sample, 1, resamples, seed)
+
+
+def _ranked(metric: str, truth: np.ndarray, scores: list[np.ndarray]) -> Statistic:
+    """Return an area or average precision, the mean over classes, as a function of weights `[2n, R]`."""
+    present = np.unique(truth).tolist()
+    # of two classes one area serves both, as in the metric itself; average precisions differ
+    once = metric == "roc_auc_ovr" and scores[0].shape[1] == 2
+    sweeps = []
+    for c in present[:1] if once else present:
+        ranks = [rankdata(margin(own, np.full(len(own), c))) for own in scores]
+        sweeps.append(RankSweep(np.concatenate(ranks), truth == c))
+    place = OF_RANKS.index(metric)
+    return lambda weights: np.mean([sweep.both(weights)[place] for sweep in sweeps], axis=0)
+
+
+def _calibrated(truth: np.ndarray, scores: list[np.ndarray]) -> Statistic:
+    return CalibrationSweep(truth, np.concatenate(scores), Binning()).errors
+
+
+def _exchanged_p(
+    value: Statistic, sample: Sample, classes: int, resamples: int, seed: int | list[int]
+) -> float:
+    """Return the p value of a metric of cells that stand twice, with the first model's answers and the second's."""
+
     def gap(kept: np.ndarray) -> np.ndarray:
         gone = sample.counts[:, None] - kept
-        first, second = (
-            confusion_values(sweep.counts(np.concatenate(parts)))[metric, None]
-            for parts in ((kept, gone), (gone, kept))
-        )
+        first, second = (value(np.concatenate(parts)) for parts in ((kept, gone), (gone, kept)))
         return np.abs(first - second)
 
     seen = gap(sample.counts[:, None].astype(np.float64))[0] - ROUNDING
-    as_far = sum(int((gap(kept) >= seen).sum()) for kept in _kept(sample, resamples, len(rows.names), seed))
+    as_far = sum(int((gap(kept) >= seen).sum()) for kept in _kept(sample, resamples, classes, seed))
     return (as_far + 1) / (resamples + 1)
 
 
