@@ -124,7 +124,7 @@ def test_every_lens_has_a_plant_of_its_own_or_is_looked_at_with_one_model_twice(
     planted = {name for check in CHECKS.values() for name in check.lenses}
     assert planted <= set(LENSES)
     # These compare with further models or checkpoints, or follow another lens; identical-models sees the first.
-    assert set(LENSES) - planted <= {"other_models", "steps", "flow"}
+    assert set(LENSES) - planted <= {"other_models", "steps", "watch", "flow"}
 
 
 def test_a_tiny_model_can_be_made_of_every_architecture(tmp_path):

@@ -177,6 +177,18 @@ def test_a_screen_passes_on_what_it_ranks_first_and_says_what_it_missed(model):
     assert agreement["plain"]["low"] <= agreement["plain"]["value"] <= agreement["plain"]["high"]
 
 
+def test_removal_curves_rank_every_component_also_those_that_a_screen_left_out(model):
+    removal = {"of": "heads", "steps": 2, "random_orders": 1}
+    options = {**FAST, "components": ("heads", "mlp"), "removal": removal}
+    whole, _ = ablation.run(subject_of(model), AblationOptions.model_validate(options))
+    few, _ = ablation.run(
+        subject_of(model), AblationOptions.model_validate({**options, "screen": {"verify": 2}})
+    )
+    curve = (pl.col("scope") == "removal") & (pl.col("metric") == "margin_change")
+    assert whole.filter(curve).height == few.filter(curve).height > 0
+    np.testing.assert_allclose(few.filter(curve)["value"], whole.filter(curve)["value"], atol=1e-6)
+
+
 class _StopError(Exception):
     """What an interruption looks like to the sweep."""
 
@@ -218,7 +230,7 @@ def test_another_sweep_does_not_read_what_was_kept(model, tmp_path):
     keys = []
     for change in ({}, {"edits": ("mean",)}, {"components": ("mlp",)}):
         options = AblationOptions(**{**FAST, "components": ("heads",), **change})
-        store = ablation._store(
+        store = ablation.sweep_store(
             tmp_path, model, ablation.planned(model, options), (tokens, reference), options, 0
         )
         keys.append(store.key)
@@ -228,15 +240,17 @@ def test_another_sweep_does_not_read_what_was_kept(model, tmp_path):
     head[name] += 1e-3
     options = AblationOptions(**{**FAST, "components": ("heads",)})
     keys.append(
-        ablation._store(
+        ablation.sweep_store(
             tmp_path, model, ablation.planned(model, options), (tokens, reference), options, 0
         ).key
     )
     head[name].copy_(before)
     fewer = (tokens.take(np.arange(6)), reference)
-    keys.append(ablation._store(tmp_path, model, ablation.planned(model, options), fewer, options, 0).key)
+    keys.append(
+        ablation.sweep_store(tmp_path, model, ablation.planned(model, options), fewer, options, 0).key
+    )
     assert len(set(keys)) == len(keys)
-    store = ablation._store(tmp_path, model, ablation.planned(model, options), fewer, options, 0)
+    store = ablation.sweep_store(tmp_path, model, ablation.planned(model, options), fewer, options, 0)
     assert store.key == keys[-1]
     (store.folder / store.key).mkdir(parents=True)
     store._path(np.arange(2)).write_bytes(b"cut short")

@@ -14,13 +14,22 @@ from tiny import NAMES, tiny_folder
 from tiny_encoder_decoder import folder_of
 from tunescope.capture import Edit, Site, editing, read
 from tunescope.capture.shared import shared_depth
+from tunescope.capture.sites import locate
+from tunescope.capture.stack_attention import attentions_of
 from tunescope.data.batches import collate
 from tunescope.errors import LensError
 from tunescope.lenses import LENSES, look
 from tunescope.lenses.ablation.components import all_but_one, every, group, pairs, parse, removals
 from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks
+from tunescope.lenses.ablation.directions import Direction, directions_of
 from tunescope.lenses.ablation.options import AblationOptions, planned
-from tunescope.lenses.ablation.replacement import Donors, needs_statistics, statistics, stored_site
+from tunescope.lenses.ablation.replacement import (
+    Donors,
+    Statistics,
+    needs_statistics,
+    statistics,
+    stored_site,
+)
 from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep
 from tunescope.lenses.geometry.pooled import stream_sites
 from tunescope.models import load
@@ -120,6 +129,33 @@ def test_the_sweep_equals_a_naive_loop_of_full_passes(models, edit):
     assert moved >= len(variants) - 2  # (almost) every change is one
 
 
+def test_attentions_that_nothing_has_changed_are_not_run_again(models):
+    """A head's change costs its block's MLP and what follows: its own attention runs in the clean pass alone."""
+    model = models[0]
+    tokens = splits_of(model, make_rows())["validation"].take(np.arange(1))
+    ran = []
+    sites = attentions_of(model)
+    hooks = [
+        locate(model, site).module.register_forward_hook(lambda *_, site=site: ran.append(str(site)))
+        for site in sites
+    ]
+    expected = {
+        "decoder.L0H1": ["decoder.cross_attn_out[0]", "decoder.attn_out[1]", "decoder.cross_attn_out[1]"],
+        "cross.L0H1": ["decoder.attn_out[1]", "decoder.cross_attn_out[1]"],
+        "decoder.L1.mlp": [],
+        "cross.L1.attention": [],
+        "encoder.L2H0": [str(site) for site in sites if site.stack == "decoder"],
+        "encoder.T0": [str(site) for site in sites],
+    }
+    for text, later in expected.items():
+        ran.clear()
+        with SILENT.task("", 1) as task:
+            list(StackSweep(model, [parse(model, text)], Statistics(), 0).run(tokens, task))
+        assert ran[len(sites) :] == later, text
+    for hook in hooks:
+        hook.remove()
+
+
 def test_every_head_of_three_attentions_and_every_sublayer_is_swept(models):
     model = models[0]
     encoder, decoder = model.stacks
@@ -185,7 +221,7 @@ def test_components_outside_the_model_are_refused(models, text, message):
         parse(models[0], text)
 
 
-REFUSED = {"as_published": "bad", "directions": {"x": {"layer": 0, "classes": ["bad", "good"]}}, "screen": {}}
+REFUSED = {"as_published": "bad", "screen": {}}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -195,6 +231,35 @@ def test_options_that_are_not_there_yet_are_refused(models, name):
     )
     with pytest.raises(LensError, match=f"The option {name} of the lens ablation is not yet available"):
         planned(models[0], options)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_a_direction_is_taken_out_of_the_stack_that_is_named(models, stack, tmp_path):
+    model = models[0]
+    raw = np.random.default_rng(0).normal(size=(2, model.width))
+    np.save(tmp_path / "two.npy", raw)
+    given = Direction(layer=1, stack=stack, file=tmp_path / "two.npy")
+    classes = Direction(layer=1, stack=stack, classes=True)
+    tokens, reference = (splits_of(model, make_rows())[name] for name in ("validation", "train"))
+    tokens = tokens.take(np.arange(2))
+    names = {
+        name: directions_of(one, model, reference) for name, one in (("file", given), ("classes", classes))
+    }
+    variants = [given.variant("file", model, "zero"), classes.variant("classes", model, "zero")]
+    _, out, _ = swept(model, tokens, variants, reference, directions=names)
+    basis = torch.as_tensor(np.linalg.svd(raw, full_matrices=False)[2], dtype=torch.float32)
+    for number, plane in enumerate((basis, names["classes"])):
+        cut = Edit(Site("resid_post", 1, stack), lambda old, plane=plane: old - old @ plane.T @ plane)
+        inputs = collate(tokens, np.array([1])).inputs()
+        with torch.no_grad(), editing(model, [cut]):
+            expected = model(**inputs)[0]
+        torch.testing.assert_close(out[number, 1], expected, atol=1e-5, rtol=1e-5)
+    for one, message in (
+        (Direction(layer=0, classes=True), "needs stack: encoder or decoder"),
+        (Direction(layer=7, stack=stack, classes=True), f"the {stack}'s layers are 0 to"),
+    ):
+        with pytest.raises(LensError, match=message):
+            one.variant("x", model, "zero")
 
 
 def test_tuning_the_decoder_alone_reads_the_same_as_two_whole_passes(models, monkeypatch):

@@ -234,8 +234,8 @@ def test_what_needs_classes_or_one_shape_is_refused_in_a_sentence(folders, tmp_p
     for name in ("words", "dimensions", "probes", "maps"):
         with pytest.raises(LensError, match=f"The lens '{name}' needs classes, and arm is a language model"):
             look(subject, [(name, {})], LENSES)
-    with pytest.raises(LensError, match="ablation: screen is made for classifiers"):
-        look(subject, [("ablation", {**SMALL, "screen": {}})], LENSES)
+    with pytest.raises(LensError, match="ablation: as_published cannot be used on a language model"):
+        look(subject, [("ablation", {**SMALL, "as_published": "x"})], LENSES)
     deep = subject_of(load_language_model(folders["llama deep"]), tuned)
     with pytest.raises(
         LensError, match=r"3 layers x 4 heads, width 32.*2 layers.*cka, similarity, words remain"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM
 
@@ -73,6 +77,36 @@ def test_sites_of_both_stacks_are_read_and_edited(model):
         with editing(model, [zero(site, (1,))]):
             assert float((losses(model) - clean).abs().max()) > 1e-4
     assert torch.equal(losses(model), clean)
+
+
+def test_an_adapter_is_merged_and_answers_as_in_peft(folder, model, tmp_path):
+    torch.manual_seed(3)
+    plain = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    names = sorted(
+        {model.family.query.rpartition(".")[2], model.family.attention_projection.rpartition(".")[2]}
+    )
+    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 for an attribute by its old name
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        tuned = get_peft_model(plain, LoraConfig(r=2, target_modules=names, task_type="SEQ_2_SEQ_LM"))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    tuned.eval().save_pretrained(tmp_path / "adapter")
+    found = load_sequence_to_sequence(str(tmp_path / "adapter"), base=str(folder))
+    inputs = model.tokenizer(TEXTS[0], return_tensors="pt")
+    labels = model.tokenizer(TARGETS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = float(tuned(**inputs, labels=labels).loss)
+    ours = float(losses(found, TEXTS[:1], TARGETS[:1]).mean())
+    assert ours == pytest.approx(expected, abs=1e-4)
+    assert abs(ours - float(losses(model, TEXTS[:1], TARGETS[:1]).mean())) > 1e-2
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({**settings, "task_type": "SEQ_CLS"})
+    )
+    with pytest.raises(ModelError, match="is the adapter of a classifier"):
+        load_sequence_to_sequence(str(tmp_path / "adapter"), base=str(folder))
 
 
 def test_what_cannot_be_answered_is_refused(model, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from tiny import DECODERS, FAMILIES, TEXTS, encode, tiny_folder
+from tiny import DECODERS, FAMILIES, TEXTS, encode, families, tiny_folder
 from tunescope.capture import verify
 from tunescope.data.tokens import Tokens
 from tunescope.errors import ModelError
@@ -93,13 +93,14 @@ def test_what_is_asked_of_causal_and_masked_models(folders):
     )
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "qwen3"])
+@pytest.mark.parametrize("kind", families("gpt_neox", "qwen3"))
 def test_an_adapter_of_a_language_model_is_merged(kind, folders, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(3)
     plain = own_model(folders[kind], kind)
-    target = ["query_key_value"] if kind == "gpt_neox" else ["q_proj", "v_proj"]
+    table = load_language_model(folders[kind]).family
+    target = sorted({path.rpartition(".")[2] for path in (table.query, table.value)})
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 for an attribute by its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         tuned = get_peft_model(plain, LoraConfig(r=2, target_modules=target, task_type="CAUSAL_LM"))

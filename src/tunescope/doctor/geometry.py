@@ -37,7 +37,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "dimensions": {"random": 3, "support_vectors": False},
     "probes": {"untrained": False},
 }  # fmt: skip
-NOT_OF_TWO = ("planted", "steps")  # they look at a corpus, or at the checkpoints of one training
+NOT_OF_TWO = ("planted", "steps", "watch")  # they look at a corpus, or at the checkpoints of one training
 SIMILARITIES = ("cka", "similarity", "other_models")
 OF_CHANGE = ("tuned_minus_base", "base_tuned")
 ALIKE = (

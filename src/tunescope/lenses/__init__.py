@@ -26,6 +26,7 @@ from tunescope.lenses.maps import findings as map_findings
 from tunescope.lenses.maps import lens as maps_lens
 from tunescope.lenses.maps import options as map_options
 from tunescope.lenses.maps import steps
+from tunescope.lenses.over_steps import lens as over_steps
 from tunescope.lenses.patching import cross as patching_cross
 from tunescope.lenses.patching import findings as patching_findings
 from tunescope.lenses.patching import lens as patching_lens
@@ -91,6 +92,9 @@ LENSES: dict[str, Lens | ReadLens] = {
     ),
     "maps": Lens(maps_lens.MapOptions, maps_lens.WHAT, maps_lens.run, map_findings.findings),
     "steps": Lens(map_options.StepOptions, steps.WHAT, steps.run, steps.findings),
+    "watch": Lens(
+        over_steps.WatchOptions, over_steps.WHAT, over_steps.run, over_steps.findings, two_stacks=True
+    ),
     "ablation": Lens(
         ablation_lens.AblationOptions,
         ablation_lens.WHAT,

@@ -157,7 +157,8 @@ def look(
     outputs = []
     for name, lens, options in parsed:
         table, examples = tables[name]
-        findings = [] if subject.identical else list(lens.findings(table, subject))
+        made = [] if subject.identical else lens.findings(table, subject)
+        findings = [dataclasses.replace(one, seed=subject.seed) for one in made]
         about = _about(subject, lens, options)
         about["notes"] = _notes_of(name, about["notes"], set(lenses) - {subject.arm})
         outputs.append(LensOutput(name, table, examples, findings, about))

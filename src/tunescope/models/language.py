@@ -140,7 +140,7 @@ def load_language_model(
     tokenizer = read_tokenizer(source if own_tokenizer else weights, config, tokenizer_of)
     model = _read_model(weights, config, family)
     if settings:
-        model = _merged(model, source)
+        model = merged(model, source)
     limit = position_limit(config, family)
     if max_length is not None and not 1 <= max_length <= limit:
         raise ModelError(
@@ -196,11 +196,11 @@ def _read_model(source: Source, config: PretrainedConfig, family: Family) -> Pre
     return loaded
 
 
-def _merged(model: PreTrainedModel, source: Source) -> PreTrainedModel:
-    """Put an adapter onto its base and merge it."""
+def merged(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+    """Return a language model with a peft adapter put onto it and merged."""
     adapters = peft_models(source)
     with warnings.catch_warnings(), hub_errors(source):
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        merged: PreTrainedModel = adapters.from_pretrained(model, source.path).merge_and_unload()
-    return merged.requires_grad_(False)
+        plain: PreTrainedModel = adapters.from_pretrained(model, source.path).merge_and_unload()
+    return plain.requires_grad_(False)

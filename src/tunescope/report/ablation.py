@@ -97,19 +97,24 @@ def _singles(one: Drawing, metric: str, base: str, adjusted: str) -> list[style.
     name = ablation.METRIC_NAMES.get(metric, metric.replace("_", " "))
     said, folded = f"{name[:1].upper()}{name[1:]}.", metric not in PRIMARY
     found = []
+    moved = ablation.no_op(one.rows, metric)
+    nothing = (
+        "" if moved is None else f"A change of nothing, block by block, moves it by {moved:.1g} at most. "
+    )
     bars = ablation.sublayer_panels(one.rows, metric, one.colour)
     if bars:
         caption = (
             f"{said} Mean over {one.on}; whiskers are 95 % intervals over rows, diamonds the control, a random "
-            f"direction of equal norm (drawn for the first edit). Grey: base; coloured: tuned. {base}"
+            f"direction of equal norm (drawn for the first edit). {nothing}Grey: base; coloured: tuned. {base}"
         )
         title = f"Sublayers: {name}"
         found.append(style.Figure(f"sublayers-{one.number}-{metric}", title, bars, caption, folded=folded))
     panels, limit = ablation.head_panels(one.rows, metric)
     if panels:
         caption = (
-            f"{said} Mean over {one.on}, all maps on one scale. {base}A dot marks q ≤ 0.05. {adjusted} Hover: 95 % "
-            "interval, p, q, n and control (a random direction of equal norm)."
+            f"{said} Mean over {one.on}, all maps on one scale. {base}A dot marks q ≤ 0.05. {adjusted} The control: "
+            "in each head's place a random direction as long as the edit's change (drawn for the first edit). "
+            f"{nothing}Hover: 95 % interval, p, q, n and control."
         )
         key, title = f"heads-{one.number}-{metric}", f"Heads: {name}"
         found.append(

@@ -10,7 +10,8 @@ from tunescope.report.text import percent
 
 HOW_PATCH = (
     "Blue: this place brings the answer of the donor's text; red: it moves the answer away from it. A dot marks q ≤ "
-    "0.05 after correction over all places. Where the stream at the changed words fades and the pooled token takes "
+    "0.05 after correction over all places; = marks a place that carries all or nothing by construction, whatever the "
+    "model learnt (hover says which). Where the stream at the changed words fades and the pooled token takes "
     "over, the information has moved. Shares need not sum to 100 %."
 )
 HOW_CROSS = (
@@ -19,7 +20,7 @@ HOW_CROSS = (
 )
 HOW_CURVE = (
     "0: the base under the tuned head, 1: the tuned model. The depth at which the curve rises is where tuning put the "
-    "task. Grey: the same weights moved as far in random directions."
+    "task; the whole trunk is 1 by construction. Grey: the same weights moved as far in random directions."
 )
 HOW_PARTS = (
     "Left: the part's tuned weights in the base; right: what the tuned model loses with the base's weights there. Blue "

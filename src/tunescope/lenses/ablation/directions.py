@@ -15,6 +15,7 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import EditKind, Part, Variant
 from tunescope.models.classifier import Classifier, right_padded
+from tunescope.models.encoder_decoder import StackName
 
 TOLERANCE = 1e-6
 
@@ -25,6 +26,9 @@ class Direction(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layer: int = Field(ge=0, description="the block behind which the direction is removed, from 0")
+    stack: StackName | None = Field(
+        default=None, description="encoder or decoder, of a model that has both; else null"
+    )
     file: Path | None = Field(
         default=None, description="a NumPy file with directions, [width] or [directions, width]"
     )
@@ -42,14 +46,23 @@ class Direction(BaseModel):
         """Return the change that replaces the share of the stream in these directions.
 
         Raises:
-            LensError: The layer is outside the model.
+            LensError: The layer is outside the model, or the stack is not one of its own.
         """
-        if self.layer >= model.n_layers:
+        layers = {stack.name: stack.n_layers for stack in model.stacks}
+        if self.stack not in layers:
+            stacks = " or ".join(str(one) for one in layers)
+            expected = f"stack: {stacks}" if model.is_encoder_decoder else "no stack"
             raise LensError(
-                f"The direction {name!r} names layer {self.layer}; the model's layers are 0 to {model.n_layers - 1}."
+                f"The direction {name!r} names {f'the {self.stack}' if self.stack else 'no stack'}; "
+                f"{model.family.name} needs {expected}."
             )
-        part = Part(Site("resid_post", self.layer), direction=name)
-        return Variant("direction", self.layer, None, edit, parts=(part,), name=name)
+        if self.layer >= layers[self.stack]:
+            where = f"the {self.stack}'s" if self.stack else "the model's"
+            raise LensError(
+                f"The direction {name!r} names layer {self.layer}; {where} layers are 0 to {layers[self.stack] - 1}."
+            )
+        part = Part(Site("resid_post", self.layer, self.stack), direction=name)
+        return Variant("direction", self.layer, None, edit, parts=(part,), name=name, stack=self.stack)
 
 
 def directions_of(direction: Direction, model: Classifier, reference: Tokens) -> torch.Tensor:
@@ -61,7 +74,7 @@ def directions_of(direction: Direction, model: Classifier, reference: Tokens) ->
     raw = (
         _from_file(direction.file, model.width)
         if direction.file
-        else _class_means(direction.layer, model, reference)
+        else _class_means(Site("resid_post", direction.layer, direction.stack), model, reference)
     )
     _, sizes, basis = np.linalg.svd(raw, full_matrices=False)
     kept = basis[sizes > TOLERANCE * max(float(sizes.max()), TOLERANCE)]
@@ -80,9 +93,10 @@ def _from_file(path: Path, width: int) -> np.ndarray:
     return raw
 
 
-def _class_means(layer: int, model: Classifier, reference: Tokens) -> np.ndarray:
+def _class_means(site: Site, model: Classifier, reference: Tokens) -> np.ndarray:
     """Return the classes' mean pooled states behind a block, less their mean, [classes, D]."""
-    site, sums, counts = Site("resid_post", layer), {}, {}  # type: ignore[var-annotated]
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, int] = {}
     for batch in batches(reference):
         moved = batch.to(model.device)
         mask = right_padded(moved.input_ids, moved.attention_mask)[1]

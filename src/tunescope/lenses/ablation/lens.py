@@ -35,20 +35,20 @@ import numpy as np
 import polars as pl
 
 from tunescope.data.tokens import Tokens
-from tunescope.errors import LensError
 from tunescope.lenses.ablation import table as tables
 from tunescope.lenses.ablation.components import KIND_SITES, Scope, Variant, every
 from tunescope.lenses.ablation.directions import directions_of
-from tunescope.lenses.ablation.effects import ARRAYS, Effects, empty_effects, fill
+from tunescope.lenses.ablation.effects import Effects, empty_effects, fill
 from tunescope.lenses.ablation.options import AblationOptions, Removal, planned, removal_variants
 from tunescope.lenses.ablation.published import published_records, require_class
 from tunescope.lenses.ablation.replacement import needs_statistics, statistics
+from tunescope.lenses.ablation.room import require_room
 from tunescope.lenses.ablation.samples import sample_rows
 from tunescope.lenses.ablation.screen import screen
-from tunescope.lenses.ablation.sweep import Sweep, stored_width
-from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep, stream_width
-from tunescope.lenses.ablation.sweep_store import SweepStore, forget, sweep_key
-from tunescope.lenses.subject import LensRows, Subject
+from tunescope.lenses.ablation.sweep import Sweep
+from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep
+from tunescope.lenses.ablation.sweep_store import forget, sweep_store
+from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.results import result_table
@@ -79,7 +79,7 @@ def sweep_effects(
         LensError: A component is outside the model, or the sweep would not fit ``memory_gb``.
     """
     wanted = planned(model, options) if chosen is None else list(chosen)
-    _require_room(model, tokens, wanted, options.memory_gb)
+    require_room(model, tokens, wanted, options.memory_gb)
     was_training = model.training
     model.eval()
     try:
@@ -88,43 +88,12 @@ def sweep_effects(
         kind = StackSweep if model.is_encoder_decoder else Sweep
         sweep: Sweep | StackSweep = kind(model, wanted, known, seed, options.tokens_at_once, reference, names)
         effects = empty_effects(wanted, len(tokens), len(model.labels.names))
-        if isinstance(sweep, StackSweep):
-            batches = sweep.run(tokens, task)
-        else:
-            batches = sweep.run(
-                tokens, task, _store(unfinished, model, wanted, (tokens, reference), options, seed)
-            )
-        for index, clean, changed in batches:
+        kept = sweep_store(unfinished, model, wanted, (tokens, reference), options, seed)
+        for index, clean, changed in sweep.run(tokens, task, kept):
             fill(effects, index, clean, changed, tokens.labels[index])
     finally:
         model.train(was_training)
     return effects
-
-
-def _store(
-    folder: Path | None, model: Classifier, wanted: Sequence[Variant], rows: Sequence[Tokens],
-    options: AblationOptions, seed: int,
-) -> SweepStore | None:  # fmt: skip
-    if folder is None:
-        return None
-    # Of the options only these change a logit, or how rows are put together.
-    about = options.model_dump(mode="json", include={"directions", "edits", "tokens_at_once"})
-    return SweepStore(folder, sweep_key(model, wanted, rows, {**about, "seed": seed}))
-
-
-def _require_room(model: Classifier, tokens: Tokens, wanted: Sequence[Variant], most: float) -> None:
-    """Refuse a sweep whose effects and stored states would not fit, before it starts."""
-    effects = len(tokens) * len(wanted) * (8 * (len(ARRAYS) - 1) + 4 * len(model.labels.names)) / 1e9
-    longest = max(len(ids) for ids in tokens.input_ids)
-    stored = stream_width(model) if model.is_encoder_decoder else stored_width(model, wanted)
-    states = longest * stored * 4 / 1e9
-    if effects + states > most:
-        raise LensError(
-            f"The sweep of {len(wanted)} changes on {len(tokens)} rows would hold {effects:.2g} GB of effects and "
-            f"{states:.2g} GB of stored states (rows of up to {longest} tokens), more than memory_gb: {most:g} allows.",
-            hint=f"Raise the ablation's memory_gb above {effects + states:.2g}, or take fewer rows: "
-            f"rows: {{n: {max(0, int(len(tokens) * (most - states) / effects))}}} would fit.",
-        )
 
 
 def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -144,7 +113,9 @@ def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.Da
     reference = subject.draw(LensRows(split="train", n=options.reference_rows), labelled=False)
     chosen, screen_records = screen(subject, options, tokens, reference)
     effects = _swept(subject, options, tokens, reference, chosen)
-    records = screen_records(effects["tuned"]) + _all_records(subject, options, effects, tokens)
+    tuned = effects["tuned"]
+    records = screen_records(tuned.variants, tuned.margin_change, clusters(tokens))
+    records += _all_records(subject, options, effects, tokens)
     examples = [
         tables.examples(subject, which, found, tokens, options.metrics) for which, found in effects.items()
     ]
@@ -196,8 +167,8 @@ def _removal_records(
     assert options.removal is not None
     first, second = tables.halves(tokens, subject.sampling_seed)
     singles = every(subject.tuned, (options.removal.of,), options.edits[0])
-    if options.removal.of in options.components:
-        column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+    column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+    if all((one.name, one.edit) in column for one in singles):  # neither left out nor screened out
         strength = np.array(
             [effects.margin_change[first, column[one.name, one.edit]].mean() for one in singles]
         )

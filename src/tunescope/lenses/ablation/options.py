@@ -129,9 +129,7 @@ def planned(model: Classifier, options: AblationOptions) -> list[Variant]:
         LensError: A component lies outside the model; the message gives the valid range.
     """
     if model.is_encoder_decoder:
-        refuse_for_stacks(
-            model, {name: getattr(options, name) for name in ("directions", "as_published", "screen")}
-        )
+        refuse_for_stacks(model, {name: getattr(options, name) for name in ("as_published", "screen")})
     found: list[Variant] = []
     for edit in options.edits:
         singles = every(model, options.components, edit)

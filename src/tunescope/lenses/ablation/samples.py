@@ -41,22 +41,25 @@ class Sample(BaseModel):
         return self
 
 
-def sample_rows(subject: Subject, rows: LensRows, sample: Sample) -> tuple[Tokens, str | None]:
+def sample_rows(
+    subject: Subject, rows: LensRows, sample: Sample, *, labelled: bool = True
+) -> tuple[Tokens, str | None]:
     """Return labelled rows of a split, and what must be said about how they were chosen.
 
-    Confidence is the tuned model's probability of the class that it predicts.
+    Confidence is the tuned model's probability of the class that it predicts. With ``labelled`` false rows without a
+    label are taken too, where no class is needed to choose them (``stratified``, ``ids``).
 
     Raises:
         LensError: There are no labelled rows, or a listed id is not in the split.
     """
     if sample.kind == "stratified":
-        return subject.draw(rows), None
+        return subject.draw(rows, labelled=labelled), None
     tokens = subject.tokens(rows.split)
     known = np.flatnonzero(tokens.labels >= 0)
-    if len(known) == 0:
+    if len(known) == 0 and labelled:
         raise LensError(f"No {rows.split} row has a label, so no effect on the true class can be measured.")
     if sample.kind == "ids":
-        return _listed(tokens, rows.split, sample)
+        return _listed(tokens, rows.split, sample, labelled)
     tokens = tokens.take(known)
     logits = logits_of(subject.tuned, tokens)
     chances = np.exp(logits - logits.max(1, keepdims=True))
@@ -67,7 +70,7 @@ def sample_rows(subject: Subject, rows: LensRows, sample: Sample) -> tuple[Token
     return _binned(subject, tokens, confidence, rows, sample)
 
 
-def _listed(tokens: Tokens, split: str, sample: Sample) -> tuple[Tokens, str | None]:
+def _listed(tokens: Tokens, split: str, sample: Sample, labelled: bool) -> tuple[Tokens, str | None]:
     assert sample.ids is not None
     if not sample.ids.is_file():
         raise LensError(f"There is no file {sample.ids} with row ids.")
@@ -80,7 +83,7 @@ def _listed(tokens: Tokens, split: str, sample: Sample) -> tuple[Tokens, str | N
             + (f", the first is {missing[0]!r}." if missing else "; the file is empty."),
         )
     index = np.array([place[row_id] for row_id in dict.fromkeys(wanted)])
-    if (tokens.labels[index] < 0).any():
+    if labelled and (tokens.labels[index] < 0).any():
         raise LensError(
             f"{sample.ids}: a listed row has no label, so no effect on its true class can be measured."
         )

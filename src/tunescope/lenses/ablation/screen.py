@@ -13,6 +13,7 @@ A gradient is not an effect: only components that were run exactly stand in the 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,11 +28,10 @@ from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import Variant
 from tunescope.lenses.ablation.directions import directions_of
-from tunescope.lenses.ablation.effects import Effects
 from tunescope.lenses.ablation.options import AblationOptions, planned
 from tunescope.lenses.ablation.replacement import needs_statistics, statistics, stored_site
 from tunescope.lenses.ablation.sweep import Sweep, equal_length_batches, reads_neurons
-from tunescope.lenses.subject import Subject, clusters
+from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier
 from tunescope.progress import Task
 from tunescope.stats.intervals import bootstrap_means, group_sums, jackknife
@@ -42,6 +42,10 @@ OUTPUTS = {
 }  # where a part's change lands on the residual path
 GROUPS = 20  # of the delete-a-group jackknife
 MODEL = "tuned"
+# What the gradients are of: from the positions of a batch's rows and the batch's inputs, one number summed over rows.
+Score = Callable[[np.ndarray, dict[str, torch.Tensor]], torch.Tensor]
+Records = list[dict[str, Any]]
+Checked = Callable[[Sequence[Variant], np.ndarray, np.ndarray], Records]
 VERIFIED_ALONE = "over the components that were run exactly alone"
 
 
@@ -51,21 +55,21 @@ def screened(variants: Sequence[Variant]) -> list[Variant]:
     return [one for one in singles if one.edit == singles[0].edit]
 
 
-def estimates(sweep: Sweep, tokens: Tokens, task: Task) -> np.ndarray:
-    """Return first-order estimates of the change of the true class's margin, [1 + L, N, V].
+def estimates(sweep: Sweep, tokens: Tokens, task: Task, score: Score | None = None) -> np.ndarray:
+    """Return first-order estimates of the change of the true class's margin, or of another score, [1 + L, N, V].
 
     The first is plain attribution patching; the others drop the gradient through one block's sublayers each.
     """
     model, variants = sweep.model, sweep.variants
+    score = score or margins_of(model, tokens.labels)
     found = np.empty((1 + model.n_layers, len(tokens), len(variants)), dtype=np.float32)
     for batch in equal_length_batches(tokens, sweep.tokens_at_once):
         inputs = batch.to(model.device).inputs()
         with torch.inference_mode():
             stored = store(model, inputs, reads_neurons(variants))
         replacer = sweep.replacer(tokens, batch, stored)
-        labels = torch.as_tensor(tokens.labels[batch.index], device=model.device)
         places = torch.arange(stored.length, device=model.device)
-        gradients = _gradients(model, inputs, labels)
+        gradients = _gradients(model, functools.partial(score, batch.index, inputs))
         for column, variant in enumerate(variants):
             parts = []
             for part in variant.parts:
@@ -78,16 +82,23 @@ def estimates(sweep: Sweep, tokens: Tokens, task: Task) -> np.ndarray:
     return found
 
 
-def _gradients(
-    model: Classifier, inputs: dict[str, torch.Tensor], labels: torch.Tensor
-) -> list[dict[Site, torch.Tensor]]:
-    """Return the margin's gradient at every output on the residual path: whole, and with each block dropped."""
+def margins_of(model: Classifier, every: np.ndarray) -> Score:
+    """Return what sums the logit margin of the true class over a batch's rows."""
+
+    def score(index: np.ndarray, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = model(**inputs)
+        labels = torch.as_tensor(every[index], device=model.device)[:, None]
+        others = logits.scatter(1, labels, float("-inf"))
+        return (logits.gather(1, labels)[:, 0] - others.logsumexp(1)).sum()
+
+    return score
+
+
+def _gradients(model: Classifier, score: Callable[[], torch.Tensor]) -> list[dict[Site, torch.Tensor]]:
+    """Return the score's gradient at every output on the residual path: whole, and with each block dropped."""
     gate = [1.0] * model.n_layers
     with torch.enable_grad(), _watched(model, gate) as values:
-        logits = model(**inputs)
-        own = logits.gather(1, labels[:, None])
-        others = logits.scatter(1, labels[:, None], float("-inf"))
-        total = (own[:, 0] - others.logsumexp(1)).sum()
+        total = score()
         sites = list(values)
         found = []
         for dropped in (None, *range(model.n_layers)):
@@ -212,16 +223,25 @@ def _agreement(
 
 
 def screen(
-    subject: Subject, options: AblationOptions, tokens: Tokens, reference: Tokens
-) -> tuple[list[Variant] | None, Callable[[Effects], list[dict[str, Any]]]]:
+    subject: Subject, options: AblationOptions, tokens: Tokens, reference: Tokens, score: Score | None = None
+) -> tuple[list[Variant] | None, Checked]:
     """Return which changes are left by a screen (None: all that are asked for), and what says how good it was.
+
+    The second is given what was run exactly afterwards: the changes, their effects [N, V] and the rows' groups [N].
+
+    Args:
+        subject: Its tuned model is screened.
+        options: Of the lens.
+        tokens: The rows, as the model sees them.
+        reference: Rows for means.
+        score: What the gradients are of; None for the true class's margin.
 
     Raises:
         LensError: The model is an encoder-decoder, whose sweep keeps no values to take gradients at.
     """
     asked = options.screen
     if asked is None:
-        return None, lambda _: []
+        return None, lambda *_: []
     if subject.tuned.is_encoder_decoder:
         raise LensError(
             f"Screening by attribution is not made for encoder-decoders such as {subject.tuned.family.name}.",
@@ -229,21 +249,7 @@ def screen(
         )
     wanted = planned(subject.tuned, options)
     ranked = screened(wanted)
-    with subject.progress.task(f"{subject.arm}: screening", len(tokens) + len(reference), "rows") as task:
-        model = subject.tuned
-        was_training = model.training
-        model.eval()
-        try:
-            known = statistics(
-                model, reference, needs_statistics(ranked), "position_mean" in options.edits, task
-            )
-            names = {name: directions_of(one, model, reference) for name, one in options.directions.items()}
-            sweep = Sweep(
-                model, ranked, known, subject.sampling_seed, options.tokens_at_once, reference, names
-            )
-            found = estimates(sweep, tokens, task)
-        finally:
-            model.train(was_training)
+    found = _estimated(subject, options, ranked, (tokens, reference), score)
     kept = kept_names(ranked, scores(found), asked.verify)
     dropped = {one.name for one in ranked} - set(kept)
     note = (
@@ -258,11 +264,11 @@ def screen(
         subject.notes.append(note)
     chosen = [one for one in wanted if asked.check or one.scope != "one" or one.name not in dropped]
 
-    def checked(effects: Effects) -> list[dict[str, Any]]:
-        place = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+    def checked(variants: Sequence[Variant], effects: np.ndarray, groups: np.ndarray) -> Records:
+        place = {(one.name, one.edit): i for i, one in enumerate(variants) if one.control == "none"}
         known = [i for i, one in enumerate(ranked) if (one.name, one.edit) in place]
-        exact = effects.margin_change[:, [place[ranked[i].name, ranked[i].edit] for i in known]]
-        told = quality(found[:, :, known], exact, [ranked[i] for i in known], asked.verify, clusters(tokens))
+        exact = effects[:, [place[ranked[i].name, ranked[i].edit] for i in known]]
+        told = quality(found[:, :, known], exact, [ranked[i] for i in known], asked.verify, groups)
         about = {"arm": subject.arm, "seed": subject.seed, "base_head": "tuned", "edit": ranked[0].edit}
         return [
             {**one, **about, "control": "none", "note": None if asked.check else VERIFIED_ALONE}
@@ -270,3 +276,25 @@ def screen(
         ]
 
     return chosen, checked
+
+
+def _estimated(
+    subject: Subject, options: AblationOptions, ranked: Sequence[Variant], rows: tuple[Tokens, Tokens],
+    score: Score | None,
+) -> np.ndarray:  # fmt: skip
+    """Return the tuned model's estimates of some changes, as :func:`estimates` does."""
+    model, (tokens, reference) = subject.tuned, rows
+    with subject.progress.task(f"{subject.arm}: screening", len(tokens) + len(reference), "rows") as task:
+        was_training = model.training
+        model.eval()
+        try:
+            known = statistics(
+                model, reference, needs_statistics(ranked), "position_mean" in options.edits, task
+            )
+            names = {name: directions_of(one, model, reference) for name, one in options.directions.items()}
+            sweep = Sweep(
+                model, ranked, known, subject.sampling_seed, options.tokens_at_once, reference, names
+            )
+            return estimates(sweep, tokens, task, score)
+        finally:
+            model.train(was_training)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from tunescope import processes
 from tunescope.capture.fused_heads import FusedHeads, can_fuse
 from tunescope.capture.stored import StoredPass, store
 from tunescope.data.batches import Batch, collate
@@ -22,11 +23,11 @@ from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import Variant, neurons_of
 from tunescope.lenses.ablation.replacement import Donors, Replacer, Statistics
 from tunescope.lenses.ablation.sweep_stack import Answered, Stack, is_one_head, together
-from tunescope.lenses.ablation.sweep_store import SweepStore
+from tunescope.lenses.ablation.sweep_store import Logits, SweepStore
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier
 from tunescope.models.packed import packing_problem
-from tunescope.progress import Task
+from tunescope.progress import SILENT, Task
 
 STORED_BYTES = 2**28  # what one batch's stored values may take
 VALUES_STORED = 6  # tensors of the stream's width that are stored a layer
@@ -71,21 +72,42 @@ class Sweep:
         Raises:
             LensError: An activation or a logit is not finite; the layer and the row are named.
         """
-        drawn, fused = self._random(), self._fused(tokens)
+        todo: list[list[Batch]] = []
         for pack in self._packs(tokens):
-            todo = []
+            fresh = []
             for batch in pack:
                 done = None if kept is None else kept.get(batch.index)
                 if done is None:
-                    todo.append(batch)
+                    fresh.append(batch)
                 else:
                     task.advance(len(batch.row_ids))
                     yield batch.index, *done
-            fresh = self._logits(tokens, todo, (drawn, fused), task) if todo else []
-            for batch, (clean, changed) in zip(todo, fresh, strict=True):
-                if kept is not None:
-                    kept.put(batch.index, clean, changed)
-                yield batch.index, clean, changed
+            todo += [fresh] if fresh else []
+        # what is measured instead of logits may be a function of its place in the program, which cannot be sent
+        rows = sum(map(_rows_of, todo)) if self.answers is None else 0
+        with processes.shared(rows, [self.model], _help, self, tokens, todo) as team:
+            for pack, made in self.each_pack(tokens, todo, task, team):
+                for batch, (clean, changed) in zip(pack, made, strict=True):
+                    if kept is not None:
+                        kept.put(batch.index, clean, changed)
+                    yield batch.index, clean, changed
+
+    def each_pack(
+        self, tokens: Tokens, packs: Sequence[list[Batch]], task: Task, team: processes.Team | None = None
+    ) -> Iterator[tuple[list[Batch], list[Logits]]]:
+        """Yield packs of batches that run together with their logits; the processes of a team compute them in turns."""
+        made_once = (self._random(), self._fused(tokens))
+        here: list[bool] = []
+
+        def make(pack: list[Batch]) -> list[Logits]:
+            here.append(True)
+            return self._logits(tokens, pack, made_once, task)
+
+        for pack, made in processes.in_turns(packs, make, team):
+            if not here:
+                task.advance(_rows_of(pack))
+            here.clear()
+            yield pack, made
 
     def _logits(
         self,
@@ -93,10 +115,10 @@ class Sweep:
         batches: Sequence[Batch],
         made_once: tuple[torch.Tensor, FusedHeads | None],
         task: Task,
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> list[Logits]:
         """Return clean logits and those of every variant, batch by batch, of batches that run together."""
         drawn, fused = made_once
-        rows = sum(len(batch.row_ids) for batch in batches)
+        rows = _rows_of(batches)
         with torch.inference_mode(), fast_activations(self.model.model):
             passes, clean, made = [], [], []
             for batch in batches:
@@ -206,6 +228,17 @@ class Sweep:
                 donors, other = Donors(self.donors, self.seed), edit == "resample_other_class"
                 made.lent[edit] = donors.values(self.model, tokens, batch.index, other, neurons)
         return made
+
+
+def _help(team: processes.Team, sweep: Sweep, tokens: Tokens, packs: Sequence[list[Batch]]) -> None:
+    """Compute this process's packs for the leader."""
+    with SILENT.task("ablation", len(tokens)) as task:
+        for _ in sweep.each_pack(tokens, packs, task, team):
+            pass
+
+
+def _rows_of(pack: Sequence[Batch]) -> int:
+    return sum(len(batch.row_ids) for batch in pack)
 
 
 def _tokens_of(stored: StoredPass) -> int:

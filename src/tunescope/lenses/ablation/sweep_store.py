@@ -16,6 +16,7 @@ from tunescope.files import atomic_path
 from tunescope.fingerprints import sha256_of_json
 from tunescope.folders import remove
 from tunescope.lenses.ablation.components import Variant
+from tunescope.lenses.ablation.options import AblationOptions
 from tunescope.models.classifier import Classifier
 from tunescope.models.stored import row_digests
 
@@ -84,6 +85,18 @@ class SweepStore:
     def _path(self, index: np.ndarray) -> Path:
         name = hashlib.blake2b(np.asarray(index, dtype=np.int64).tobytes(), digest_size=12).hexdigest()
         return self.folder / self.key / f"{name}.npz"
+
+
+def sweep_store(
+    folder: Path | None, model: Classifier, variants: Sequence[Variant], rows: Sequence[Tokens],
+    options: AblationOptions, seed: int,
+) -> SweepStore | None:  # fmt: skip
+    """Return where a sweep keeps what it has done; None where nothing is to be kept."""
+    if folder is None:
+        return None
+    # Of the options only these change a logit, or how rows are put together.
+    about = options.model_dump(mode="json", include={"directions", "edits", "tokens_at_once"})
+    return SweepStore(folder, sweep_key(model, variants, rows, {**about, "seed": seed}))
 
 
 def forget(folder: Path) -> None:

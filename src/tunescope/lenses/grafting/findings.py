@@ -37,7 +37,7 @@ def _curve(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
     sentence = (
         f"Tuning put the task as deep as {_end(half)}: the tuned weights of {_depth(half)} in the base recover "
         f"{percent(half)} of the accuracy that tuning gained{earlier}; 95 % is there with {_depth(most)} "
-        f"({percent(most)})."
+        f"({percent(most)}{', by construction: that is all the trunk' if most is points[-1] else ''})."
     )
     clear = half["low"] is not None and half["low"] > 0 and beyond(half, control)
     held = f"random changes of the same size: {percent(control)}; the base under the tuned head is 0 %, tuned 100 %"

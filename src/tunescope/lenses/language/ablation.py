@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tunescope.data.tokens import Tokens
-from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import Variant, every
+from tunescope.lenses.ablation.directions import directions_of
 from tunescope.lenses.ablation.findings import VERBS
 from tunescope.lenses.ablation.options import AblationOptions, planned, removal_variants
 from tunescope.lenses.ablation.replacement import needs_statistics, statistics
+from tunescope.lenses.ablation.room import require_room
+from tunescope.lenses.ablation.samples import sample_rows
 from tunescope.lenses.ablation.sweep import Sweep
+from tunescope.lenses.ablation.sweep_store import forget, sweep_store
 from tunescope.lenses.ablation.table import FEWEST_TEXTS, HEADS, SUBLAYERS, Summary, halves
-from tunescope.lenses.language.language import VOCABULARY_NUMBERS, asked, language
+from tunescope.lenses.language.language import asked, language
+from tunescope.lenses.language.screen import refuse_class_options, screen_losses, tokens_at_once
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.classifier import Classifier
 from tunescope.models.questions import Answers, Questions, questions
@@ -61,17 +66,20 @@ class LanguageEffects:
 
 def language_effects(
     model: Classifier, rows: Questions, reference: Tokens, options: AblationOptions, seed: int, task: Task,
-    chosen: Sequence[Variant] | None = None,
+    chosen: Sequence[Variant] | None = None, unfinished: Path | None = None,
 ) -> LanguageEffects:  # fmt: skip
     """Run the sweep of one language model; rows as they were asked, reference rows as the model would see them.
 
-    ``chosen`` are the changes; None is all that the options ask for.
+    ``chosen`` are the changes; None is all that the options ask for. Finished batches are kept in the folder
+    ``unfinished``, so that the same sweep goes on after an interruption.
 
     Raises:
-        LensError: A component is outside the model, or an activation is not finite (layer and row are named).
+        LensError: A component is outside the model, the sweep would not fit ``memory_gb``, or an activation is not
+            finite (layer and row are named).
     """
     own = language(model)
     wanted = planned(own, options) if chosen is None else list(chosen)
+    require_room(own, rows.tokens, wanted, options.memory_gb)
     was_training = own.training
     own.eval()
     try:
@@ -81,11 +89,13 @@ def language_effects(
             targets = rows.batch(index, stored.length)
             return Answers(own, targets, stored.values["resid_post"][-1])
 
-        at_once = max(1, min(options.tokens_at_once, VOCABULARY_NUMBERS // own.vocabulary))
-        sweep = Sweep(own, wanted, known, seed, at_once, reference, answers=answers)
+        names = {name: directions_of(one, own, reference) for name, one in options.directions.items()}
+        at_once = tokens_at_once(own, options)
+        sweep = Sweep(own, wanted, known, seed, at_once, reference, names, answers)
+        kept = sweep_store(unfinished, own, wanted, (rows.tokens, rows.rows, reference), options, seed)
         values = {name: np.empty((len(rows), len(wanted))) for name in METRICS}
         clean = np.empty(len(rows))
-        for index, before, after in sweep.run(rows.tokens, task):
+        for index, before, after in sweep.run(rows.tokens, task, kept):
             clean[index] = before[:, 0].double().numpy()
             change = after.double()  # [V, B, 3]
             values[METRIC][index] = (change[..., 0] - before[None, :, 0].double()).T.numpy()
@@ -101,18 +111,25 @@ def run(subject: Subject, options: AblationOptions) -> tuple[pl.DataFrame, pl.Da
     Raises:
         LensError: An option needs classes, a component is outside the model, or a value is not finite.
     """
-    _refuse(options)
-    rows = asked(subject, subject.draw(options.rows, labelled=False), "ablation")
+    refuse_class_options(options)
+    drawn, note = sample_rows(subject, options.rows, options.sample, labelled=False)
+    if note is not None and note not in subject.notes:
+        subject.notes.append(note)
+    rows = asked(subject, drawn, "ablation")
     train = subject.draw(LensRows(split="train", n=options.reference_rows), labelled=False)
     reference = questions(language(subject.tuned), train, subject.sampling_seed).tokens
-    effects = _swept(subject, options, rows, reference)
+    chosen, screen_records = screen_losses(subject, options, rows, reference)
+    effects = _swept(subject, options, rows, reference, chosen)
     summary = Summary(subject, METRICS, options.correction)
-    shown = _with_change(effects)
-    records = _records(shown, rows, summary)
+    shown, tuned = _with_change(effects), effects["tuned"]
+    records = screen_records(tuned.variants, tuned.values[METRIC], clusters(rows.rows))
+    records += _records(shown, rows, summary)
     if options.split_half:
         records += _split_half(subject, shown, rows.rows, summary)
     if options.removal is not None:
         records += _removal(subject, options, effects["tuned"], (rows, reference), summary)
+    if subject.unfinished is not None:
+        forget(subject.unfinished)
     table = result_table([{"class": None, **record} for record in records])
     return table, pl.concat([_examples(subject, which, found, rows) for which, found in effects.items()])
 
@@ -126,7 +143,9 @@ def _swept(
     what = "ablating heads and sublayers" if chosen is None else "removing one after another"
     with subject.progress.task(f"{subject.arm}: {what}", total, "rows") as task:
         return {
-            str(which): language_effects(model, rows, reference, options, subject.sampling_seed, task, chosen)
+            str(which): language_effects(
+                model, rows, reference, options, subject.sampling_seed, task, chosen, subject.unfinished
+            )
             for which, model in models
         }
 
@@ -161,8 +180,8 @@ def _removal(
     rows, reference = given
     first, second = halves(rows.rows, subject.sampling_seed)
     singles = every(language(subject.tuned), (options.removal.of,), options.edits[0])
-    if options.removal.of in options.components:
-        column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+    column = {(one.name, one.edit): i for i, one in enumerate(effects.variants) if one.control == "none"}
+    if all((one.name, one.edit) in column for one in singles):  # neither left out nor screened out
         index = [column[one.name, one.edit] for one in singles]
         strength = effects.values[METRIC][first][:, index].mean(0)
     else:
@@ -171,27 +190,6 @@ def _removal(
     variants = removal_variants(options, singles, strength, subject.sampling_seed)
     shown = rows.take(second)
     return _records(_with_change(_swept(subject, options, shown, reference, variants)), shown, summary)
-
-
-def _refuse(options: AblationOptions) -> None:
-    """Refuse options that mean something for classes alone.
-
-    Raises:
-        LensError: Such an option was set.
-    """
-    set_ones = {
-        "directions": bool(options.directions),
-        "sample": options.sample.kind != "stratified",
-        "as_published": options.as_published is not None,
-        "screen": options.screen is not None,
-        "edits: resample_other_class": "resample_other_class" in options.edits,
-    }
-    bad = [name for name, is_set in set_ones.items() if is_set]
-    if bad:
-        raise LensError(
-            f"ablation: {bad[0]} is made for classifiers and cannot be used on a language model.",
-            hint="Take it out of the lens's options.",
-        )
 
 
 def _split_half(

@@ -24,7 +24,7 @@ VOCABULARY_NUMBERS = 2**26  # logits over the vocabulary that are held at a time
 # The other lenses measure by the logits of classes, or need labels.
 WITHOUT_CLASSES = (
     "cka", "similarity", "spread", "weights", "attention", "activations", "ablation", "logit_lens",
-    "attribution_direct", "flow",
+    "attribution_direct", "flow", "watch",
 )  # fmt: skip
 # These read each model by itself, or compare pooled states whatever their number and width.
 ANY_SHAPE = ("cka", "similarity", "words")

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from tunescope.lenses.patching.construction import BUT_OWN_STREAM, EVERYTHING
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
@@ -18,22 +19,41 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
     """Say which head and sublayer bring back most of what tells clean from corrupted texts, and where it travels.
 
     The place is picked on one half of the texts and shown on the other; it is ``found`` if its share is clear of 0 and
-    beyond that of an unrelated text.
+    beyond that of an unrelated text. Places that carry all by construction are no candidates.
     """
     mine = _mine(table, subject).filter(pl.col("estimator") == "ratio_of_sums")
     mine = mine.filter(pl.col("direction") == mine["direction"].first())
     found = []
     for pick in ("strongest head", "strongest sublayer"):
         if "pick" in mine.columns:
-            found += _strongest(mine.filter(pl.col("pick") == pick), pick, subject)
+            found += _strongest(mine.filter(pl.col("pick") == pick), (pick, _left_out(mine, pick)), subject)
     return [*found, *_travels(mine, subject)]
+
+
+def _left_out(mine: pl.DataFrame, pick: str) -> str:
+    """Say which sublayer was no candidate because it holds all that reaches the answer, and what it carries."""
+    if "by_construction" not in mine.columns or pick != KINDS["sublayers"]:
+        return ""
+    certain = mine.filter(
+        pl.col("by_construction").is_in([EVERYTHING, BUT_OWN_STREAM])
+        & pl.col("site").is_in(list(SUBLAYERS))
+        & (pl.col("model") == "tuned") & (pl.col("control") == "none")
+    )  # fmt: skip
+    if certain.is_empty():
+        return ""
+    row = certain.row(0, named=True)
+    return (
+        f" No candidate was {name_of(row)} ({percent(row)}): behind it the pooled token hears of no other token, so it "
+        "holds by construction all but what that token already had."
+    )
 
 
 def _mine(table: pl.DataFrame, subject: Subject) -> pl.DataFrame:
     return table.filter((pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed)))
 
 
-def _strongest(shown: pl.DataFrame, pick: str, subject: Subject) -> list[Finding]:
+def _strongest(shown: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[Finding]:
+    pick, left_out = of
     tuned = shown.filter((pl.col("model") == "tuned") & (pl.col("control") == "split_half"))
     if tuned.is_empty() or tuned["value"][0] is None:
         return []
@@ -46,7 +66,7 @@ def _strongest(shown: pl.DataFrame, pick: str, subject: Subject) -> list[Finding
         f"Patching {name_of(row)} at {position_said(row['position'])} from the "
         f"{'clean into the corrupted' if denoising else 'corrupted into the clean'} text {what} {percent(row)} of the "
         f"gap in margin in the tuned model, the most of any {pick.split()[1]} (picked on one half of the texts, shown "
-        f"on the other)."
+        f"on the other).{left_out}"
     )
     clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
     held = f"from an unrelated text of equal length: {percent(control)}"

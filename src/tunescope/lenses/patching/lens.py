@@ -20,7 +20,8 @@ Cost:
     Pairs times sites times positions, each started in its own block.
 
 Limits:
-    Needs pairs of equal token length; pairs whose gap is below ``floor`` are left out and counted.
+    Needs pairs of equal token length; pairs whose gap is below ``floor`` are left out and counted. Some places carry
+    all or nothing whatever was learnt; the column ``by_construction`` says so, and no finding picks them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunescope.capture.patch import PatchPlace
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
+from tunescope.lenses.patching.construction import by_construction
 from tunescope.lenses.patching.cross import PatchSite
 from tunescope.lenses.patching.pairs import Pairs, PairTokens, pairs_of
 from tunescope.lenses.patching.runs import (
@@ -108,6 +110,8 @@ def run(subject: Subject, options: PatchingOptions) -> tuple[pl.DataFrame, pl.Da
     """
     pairs = pairs_of(subject, options.pairs, options.rows)
     places = places_of(subject.tuned, options)
+    certain = by_construction(subject.tuned, places, pairs.clean, pairs.corrupt)
+    axes = [{**_axes(place), "by_construction": one} for place, one in zip(places, certain, strict=True)]
     models = subject.models_with_logits()
     total = len(models) * len(options.directions) * len(pairs)
     pool = subject.draw(LensRows(split=options.rows.split, n=MANY), labelled=False)
@@ -126,13 +130,13 @@ def run(subject: Subject, options: PatchingOptions) -> tuple[pl.DataFrame, pl.Da
                 about = {
                     "arm": subject.arm, "seed": subject.seed, "model": which, "base_head": head, "direction": way,
                 }  # fmt: skip
-                records += _records(found, pairs, places, options, about, subject)
+                records += _records(found, pairs, axes, options, about, subject)
                 if way == options.directions[0]:
                     examples.append(_examples(subject, which, way, found, pairs))
     if len(models) == 2:
         for way in options.directions:
             records += _changes(
-                margins["tuned", way], margins["base", way], pairs, (places, way), options, subject
+                margins["tuned", way], margins["base", way], pairs, (axes, way), options, subject
             )
     return result_table(records), pl.concat(examples)
 
@@ -168,12 +172,12 @@ def _margins(
 
 
 def _changes(
-    tuned: PairMargins, base: PairMargins, pairs: PairTokens, about: tuple[Sequence[PatchPlace], str],
+    tuned: PairMargins, base: PairMargins, pairs: PairTokens, about: tuple[Sequence[dict[str, Any]], str],
     options: PatchingOptions, subject: Subject,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return what tuning changed in every place's share: tuned minus base, on pairs above the floor in both."""
     places, way = about
-    axes = {
+    shared = {
         "arm": subject.arm, "seed": subject.seed, "model": "tuned_minus_base", "base_head": subject.base_head,
         "direction": way,
     }  # fmt: skip
@@ -185,12 +189,12 @@ def _changes(
             found = share_differences(
                 (tuned, ours), (base, theirs), options.floor, pairs.groups, subject.sampling_seed
             )
-            records += _shown(found, [_axes(place) for place in places], {**axes, "control": control})
+            records += _shown(found, places, {**shared, "control": control})
     return records
 
 
 def _records(
-    found: PairMargins, pairs: PairTokens, places: Sequence[PatchPlace], options: PatchingOptions,
+    found: PairMargins, pairs: PairTokens, axes: Sequence[dict[str, Any]], options: PatchingOptions,
     about: dict[str, Any], subject: Subject,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return one record a place, estimator and control; the strongest place picked on one half, shown on the other."""
@@ -199,7 +203,6 @@ def _records(
     def of(patched: np.ndarray, rows: np.ndarray | None = None) -> Shares:
         return shares(found, patched, options.floor, pairs.groups, seed, rows)
 
-    axes = [_axes(place) for place in places]
     own = of(found.patched)
     records = _shown(own, axes, {**about, "control": "none"})
     if found.unrelated is not None:
@@ -244,7 +247,10 @@ def _picked(
     found: PairMargins, pairs: PairTokens, axes: Sequence[dict[str, Any]], options: PatchingOptions,
     about: dict[str, Any], seed: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Pick the place with the largest share on one half of the texts, and show it on the other."""
+    """Pick the place with the largest share on one half of the texts, and show it on the other.
+
+    Places that carry all by construction are no candidates: nothing about the model is learnt from them.
+    """
     groups = np.unique(pairs.groups)
     generator = np.random.default_rng(derive_seed(seed, "halves of pairs"))
     chosen = set(groups[generator.permutation(len(groups))[: (len(groups) + 1) // 2]].tolist())
@@ -257,7 +263,9 @@ def _picked(
     strength = (moved * sign[:, None]).mean(axis=0)
     records = []
     for pick, sites in PICKS.items():
-        usable = [index for index, one in enumerate(axes) if one["site"] in sites]
+        usable = [
+            index for index, one in enumerate(axes) if one["site"] in sites and one["by_construction"] is None
+        ]
         if not usable:
             continue
         best = max(usable, key=lambda index: strength[index])

@@ -52,14 +52,26 @@ def _word(effects: pl.DataFrame, best: Record, subject: Subject) -> Finding:
         best["q"] is not None and best["q"] <= 0.05 and best["low"] is not None
         and best["low"] > max(best["control"], 0.0)
     )  # fmt: skip
+    start = f"The word that speaks most surely for {best['class']} is {best['word']!r}"
+    if not clear:
+        words = effects.filter(pl.col("model") == "tuned")["word"].n_unique()
+        start = (
+            f"Of the {words} words that stand in enough rows none surely speaks for a class; the nearest is "
+            f"{best['word']!r} for {best['class']}"
+        )
     sentence = (
-        f"The word that speaks most surely for {best['class']} is {best['word']!r}: without it its margin falls "
-        f"by {_number(best)} logits in the tuned model ({best['rows']} rows)."
+        f"{start}: without it that class's margin falls by {_number(best)} logits in the tuned model "
+        f"({best['rows']} rows)."
     )
-    control = f"another word of the same rows, at random: {best['control']:+.2f}"
+    control = f"without another word of the same rows, at random, it {_moves(best['control'])}"
     if base.height:
         control += f"; base under its {subject.base_head} head: {_number(base.row(0, named=True))}"
     return _finding(best, sentence, control, clear, subject)
+
+
+def _moves(fall: float) -> str:
+    """Say a fall of a margin, which below 0 is a rise: other words may speak for other classes."""
+    return f"falls by {fall:.2f}" if fall >= 0 else f"rises by {-fall:.2f}"
 
 
 def _agreement(mine: pl.DataFrame, row: Record, subject: Subject) -> Finding:

@@ -33,6 +33,18 @@ METRIC_NAMES = {
 }
 
 
+def of_many(edit: str) -> str:
+    """Return the words for an edit of several components."""
+    return EDIT_NAMES.get(edit, edit).replace("its", "their")
+
+
+def no_op(table: pl.DataFrame, metric: str) -> float | None:
+    """Return how far a change of nothing moved the answer at most, over all blocks; None where it was not tried."""
+    rows = only(table, **{"class": None}, control="no_op", metric=metric)
+    found = [abs(value) for value in map(finite, rows["value"]) if value is not None]
+    return max(found, default=None)
+
+
 def effects(
     table: pl.DataFrame, *, site: str, edit: str, model: str, control: str, metric: str = "margin_change"
 ) -> pl.DataFrame:
@@ -62,14 +74,18 @@ def head_panels(
         metric: Which effect.
         site: ``head_out`` for heads taken out one by one, ``all_but_one:head_out`` for all others.
     """
-    found = []
+    found, last = [], []  # controls come last, so that models stand side by side
     for edit in edits(table):
         for model, name in MODEL_NAMES.items():
             rows = effects(table, site=site, edit=edit, model=model, control="none", metric=metric)
             if not rows.is_empty():
                 controls = effects(table, site=site, edit=edit, model=model, control="random", metric=metric)
                 what = "head" if site == "head_out" else "all others"
-                found.append((f"{name}, {what} {EDIT_NAMES.get(edit, edit)}", rows, controls))
+                said = EDIT_NAMES.get(edit, edit) if site == "head_out" else of_many(edit)
+                found.append((f"{name}, {what} {said}", rows, controls))
+                if model == "tuned" and not controls.is_empty():
+                    last.append(("control: random direction, tuned", controls, controls.clear()))
+    found += last
     limit = max(
         (abs(v) for _, rows, _ in found for v in map(finite, rows["value"]) if v is not None), default=0.0
     )

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from tunescope.report.figures import style
-from tunescope.report.figures.ablation import EDIT_NAMES, MODEL_NAMES, SIGNIFICANT, effects
+from tunescope.report.figures.ablation import MODEL_NAMES, SIGNIFICANT, effects, of_many
 from tunescope.report.figures.select import layer_name, only, preferred_base_head, values
 from tunescope.report.text import finite, for_plotly, interval, number, probability, signed
 
@@ -30,7 +30,7 @@ def removal_panels(table: pl.DataFrame, colour: str, metric: str) -> tuple[style
                 own = preferred_base_head(own) if model == "base" else own
                 if own.height:
                     kind = KINDS.get(str(site).partition(":")[2], "components")
-                    title = f"{kind} {EDIT_NAMES.get(edit, edit)}, {model}"
+                    title = f"{kind} {of_many(edit)}, {model}"
                     panels.append(_curves(own, title, colour if model == "tuned" else style.BASE_COLOUR))
     return tuple(panels)
 

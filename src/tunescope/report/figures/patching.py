@@ -15,6 +15,7 @@ PATCH_COLUMNS = (
     "arm", "model", "site", "layer", "head", "metric", "value", "low", "high", "q", "control", "direction", "position",
     "estimator",
 )  # fmt: skip
+CERTAIN = "by_construction"  # a column of newer tables: what a place must carry whatever was learnt
 CROSS_COLUMNS = (
     "arm",
     "site",
@@ -72,7 +73,7 @@ def _map(
     data = {
         "type": "heatmap", "z": [[finite(cell["value"]) if cell else None for cell in line] for line in grid],
         "x": list(range(len(columns))), "y": list(range(len(layers))),
-        "text": [["•" if _clear(cell) else "" for cell in line] for line in grid], "texttemplate": "%{text}",
+        "text": [[_mark(cell) for cell in line] for line in grid], "texttemplate": "%{text}",
         "hovertext": [
             [_hover(cells.get((layer, column)), controls.get((layer, column))) for column in columns]
             for layer in layers
@@ -96,6 +97,13 @@ def _column(key: Key) -> str:
     return name if position is None or head is not None else f"{name} {position}"
 
 
+def _mark(cell: Record | None) -> str:
+    """Return ``=`` where a place must carry what it does, a dot where chance does not explain it."""
+    if cell and cell.get(CERTAIN):
+        return "="
+    return "•" if _clear(cell) else ""
+
+
 def _clear(cell: Record | None) -> bool:
     q = finite(cell["q"]) if cell else None
     return q is not None and q <= SIGNIFICANT
@@ -112,6 +120,8 @@ def _hover(cell: Record | None, control: Record | None) -> str:
     lines.append(f"{'' if q is None else f'q {probability(q)}, '}n {cell['n']}")
     if control is not None:
         lines.append(f"control: {_said(control)}")
+    if cell.get(CERTAIN):
+        lines.append(f"carries {cell[CERTAIN]} by construction, whatever was learnt")
     return "<br>".join(lines)
 
 
