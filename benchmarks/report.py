@@ -6,6 +6,7 @@ arms, every lens that a study can have. Then Chromium opens the file ROUNDS time
 content is the browser's own first contentful paint; the first figure is there when the depth strip is drawn.
 
     python benchmarks/report.py                    # makes the run first: some minutes on two cores
+    python benchmarks/report.py --keep runs/twelve # keeps that run, and goes on with it where it was interrupted
     python benchmarks/report.py --run runs/NAME    # opens the report of a run that is there
 """
 
@@ -82,7 +83,8 @@ def write_model(folder: Path, width: int) -> Path:
 
 
 def make_run(folder: Path, width: int) -> Path:
-    """Make the run and return its folder."""
+    """Make the run, or what is missing of it, and return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     from tunescope.config import load_study
     from tunescope.progress import Progress
     from tunescope.study import LENSES as KNOWN
@@ -129,10 +131,11 @@ def opened(report: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a run folder whose report is there already")
+    parser.add_argument("--keep", type=Path, help="make the run in this folder and leave it there")
     parser.add_argument("--width", type=int, default=48, help="of the model; 12 heads divide it")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder = chosen.run or make_run(Path(place), chosen.width)
+        folder = chosen.run or make_run(chosen.keep or Path(place), chosen.width)
         begin = time.perf_counter()
         from tunescope.report import write_report
 

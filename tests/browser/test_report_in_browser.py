@@ -196,12 +196,13 @@ def test_long_tables_of_the_page_are_paged_and_sorting_starts_at_the_first_page(
     assert shown == sorted(shown)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(browser, rich_run, scheme):
+def test_axe_finds_no_violation(browser, rich_run, scheme, width):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
     ).Axe()
-    opened = open_report(browser, rich_run, scheme, 1280)
+    opened = open_report(browser, rich_run, scheme, width)
     opened.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     found = axe.run(opened.page, **AXE).response["violations"]
     opened.page.context.close()

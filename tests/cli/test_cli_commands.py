@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from config.studies import GOOD, LENSES, METHODS
 from tunescope.cli import app
 from tunescope.commands import checkpoints
-from tunescope.commands.checkpoints import label_map, text_columns
+from tunescope.commands.asked import label_map, text_columns
 from tunescope.errors import ConfigError
+from tunescope.files import write_json
+from tunescope.report.texts import choose
 
 
 @pytest.fixture
@@ -161,6 +163,32 @@ def test_compare_hands_over_what_was_asked(study, monkeypatch, tmp_path):
     assert request.lenses[0].options["block"] == 8
     invoke("compare", "base", "one", "--data", "rows.csv", "--text", "t", "--label", "y")
     assert asked[1].lenses is None
+
+
+def test_inspect_hands_over_what_was_asked_and_how_much_text_its_report_may_hold(monkeypatch, tmp_path):
+    asked = []
+
+    class InspectRequest(types.SimpleNamespace):
+        pass
+
+    def inspect_folder(request, progress):
+        asked.append((request, choose(tmp_path, None)))
+        write_json(tmp_path / "inspect.json", {"kind": "classifier"})
+        return tmp_path
+
+    fake = types.SimpleNamespace(InspectRequest=InspectRequest, inspect_folder=inspect_folder)
+    monkeypatch.setitem(sys.modules, "tunescope.checkpoints", fake)
+    answer = invoke(
+        "inspect", "model", "--data", "rows.csv", "--text", "t", "--label", "y", "--rows", "9", "--max-length", "7",
+        "--seed", "3", "--lens", "spread", "--texts", "none", "--output-dir", str(tmp_path / "out"), "--json",
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["kind"] == "classifier"
+    request, texts = asked[0]
+    assert (request.model, request.seed, request.folder, texts) == ("model", 3, tmp_path / "out", "none")
+    assert (request.data.text, request.data.rows, request.data.max_length) == ("t", 9, 7)
+    assert [one.lens for one in request.lenses] == ["spread"]
+    assert "Add --data FILE" in invoke("inspect", "model", "--lens", "spread").stderr
 
 
 def test_texts_and_label_maps():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from report_evidence import add_evidence
 from report_run import Recipe, make_run
@@ -10,10 +12,11 @@ from tunescope.files import read_json, write_json
 from tunescope.report import write_report
 from tunescope.report.cards import cards
 from tunescope.report.limits import AUDIT_FOUND, brief, limits
+from tunescope.report.page import render
 from tunescope.report.quality import answer, scores
 from tunescope.report.read import read_run
 from tunescope.report.trust import trust_bar
-from tunescope.stats.results import Result, result_table
+from tunescope.stats.results import Finding, Result, result_table, save_findings
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,26 @@ def test_a_bound_stands_where_nothing_was_found(run_copy, verdict, low, high, bo
     write_json(run_copy / "findings.json", {"findings": [one]})
     card = cards(read_run(run_copy))[0]
     assert (card.bound, card.colour, card.control) == (bound, 0, "c")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sentence", "seed", "wanted"),
+    [
+        ((0, 1), "A head matters.", 1, 1),
+        ((0,), "A head matters.", 0, None),  # one seed is the run's: it stands in the trust bar
+        ((0, 1), "Seed 1: typos move it.", 1, None),  # said already
+        ((0, 1), "Both seeds agree.", None, None),
+    ],
+)
+def test_a_card_says_whose_training_it_is_about_where_there_are_several(
+    tmp_path, seeds, sentence, seed, wanted
+):
+    run = make_run(tmp_path / "run", Recipe(seeds=seeds))
+    finding = Finding("x", "full", sentence, "m", 0.3, 0.1, 0.5, 9, None, None, "9 rows", "found", seed)
+    save_findings([finding], run / "findings.json")
+    page = html.unescape(render(read_run(run)))
+    assert cards(read_run(run))[0].seed == wanted
+    assert ("seed 1, n = 9" in page) == (wanted == 1)
 
 
 def test_differences_between_arms_are_findings_too(told):

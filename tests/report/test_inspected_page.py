@@ -9,8 +9,9 @@ from report_browser import Page
 
 from tunescope.checkpoints.statistics import matrix_statistics
 from tunescope.files import write_json
-from tunescope.report import write_report
+from tunescope.report import alone, write_report
 from tunescope.report.evidence import all_figures
+from tunescope.report.figures import attention_parts, style
 from tunescope.report.limits import limits
 from tunescope.report.read import read_run
 from tunescope.stats.results import Result, result_table
@@ -132,3 +133,48 @@ def test_saved_tables_hold_no_formula(tmp_path):
     assert found["value"].to_list() == [-1.5, 2.0, 0.0]
     write_table(table, tmp_path / "words.parquet")
     assert pl.read_parquet(tmp_path / "words.parquet").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("Red: the head helps. Compare tuned with base: what is red only in tuned was new.", "Red: the head helps."),
+        ("Heads set to zero; paired, base under its head beside tuned.", "Heads set to zero."),
+        ("The head on the stream after every block, base and tuned.", "The head on the stream after every block."),
+        ("Zeroing L0H1 costs the tuned model 0.2 logits.", "Zeroing L0H1 costs the model 0.2 logits."),
+        ("Grey: base; coloured: tuned.", "Grey: base; coloured: tuned."),  # nothing else would be left
+    ],
+)  # fmt: skip
+def test_words_of_one_model_name_no_other(said, left):
+    assert alone.words(said) == left
+
+
+def test_titles_of_one_model_name_no_other():
+    panels = tuple(
+        style.Panel(title, {"data": [], "layout": {}}, 10)
+        for title in (
+            "tuned, head set to zero",
+            "control: random direction, tuned",
+            "tuned",
+            "attention set to zero",
+        )
+    )
+    made = alone.figure(
+        style.Figure("heads-0", "Heads, layer by layer: tuned", panels, "On 5 rows. Grey: base.")
+    )
+    assert made.title == "Heads, layer by layer"
+    assert [one.title for one in made.panels] == [
+        "head set to zero", "control: random direction", "", "attention set to zero",
+    ]  # fmt: skip
+    assert made.caption == "On 5 rows."
+
+
+def test_a_whole_map_of_one_model_stands_alone():
+    cells = [
+        {"model": model, "query": query, "key": key, "value": 0.25 * (query + key), "query_token": f"t{query}"}
+        for model in ("base", "tuned") for query in (0, 1) for key in (0, 1)
+    ]  # fmt: skip
+    both = pl.DataFrame(cells)
+    assert [one.title for one in attention_parts.map_panels(both)][:2] == ["base", "tuned"]
+    (one,) = attention_parts.map_panels(both.filter(pl.col("model") == "tuned"))
+    assert (one.title, one.figure["data"][0]["z"]) == ("attention", [[0.0, 0.25], [0.25, 0.5]])

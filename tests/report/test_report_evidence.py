@@ -83,12 +83,26 @@ def test_the_table_of_arms_pools_seeds_and_shows_their_spread(run):
     row = found.rows[0]
     assert row.accuracy.value == pytest.approx(sum(r["value"] for r in records) / 2)
     assert row.spread == (min(r["value"] for r in records), max(r["value"] for r in records))
-    assert (row.accuracy.low, row.accuracy.high) == (
-        min(r["low"] for r in records), max(r["high"] for r in records)
-    )  # fmt: skip
-    assert row.learned
+    own = run.comparison["arms"][0]["accuracy"]  # of seeds and rows
+    assert (row.accuracy.low, row.accuracy.high) == (own["low"], own["high"])
+    assert own["high"] - own["low"] > max(r["high"] - r["low"] for r in records)
+    assert scores(run)[0].accuracy == row.accuracy
+    assert "2 seeds tell little of their spread" in row.accuracy.note
+    assert row.learned  # which is about these trainings
     assert row.cost["stored_bytes"] == 90_912_345
     assert len(found.trainings) == 4
+
+
+def test_without_a_comparison_the_interval_spans_those_of_the_trainings(copied):
+    (copied / "comparison.json").unlink()
+    run = read_run(copied)
+    records = [
+        next(r for r in item.metrics["records"] if (r["split"], r["metric"]) == ("test", "accuracy"))
+        for item in run.of("full")
+    ]
+    ends = min(r["low"] for r in records), max(r["high"] for r in records)
+    found = arms(run).rows[0].accuracy
+    assert (found.low, found.high) == ends
 
 
 def test_costs_are_in_the_table_in_units_that_people_read(shown):

@@ -10,17 +10,20 @@ import re
 
 import polars as pl
 import pytest
+import yaml
 from report_evidence import add_evidence, add_grid, place_of, prompts
 from report_run import Recipe, make_run
 
 from tunescope.errors import ConfigError
 from tunescope.files import read_json, write_json
 from tunescope.report import write_report
+from tunescope.report.own_words import ROOT, shipped_sentences
 from tunescope.report.read import read_run
 from tunescope.report.texts import Withheld, asked, choose
 from tunescope.stats.results import Result, result_table
 
 SECRET = "Qzxvwkjp"
+RECIPES = ROOT / "recipes"
 LABELS = ("no", "yes")
 
 
@@ -237,6 +240,36 @@ def test_sentences_keep_numbers_names_and_words_of_ours():
     assert held.prose(said) == said
     assert held.prose(f"The word '{SECRET}' and {SECRET}.") == "The word [withheld] and [withheld]."
     assert held.prose("marked 'tuned'") == "marked 'tuned'"
+
+
+@pytest.mark.parametrize(
+    "number", ["5.8e-05", "1e-12", "-1.5E+3".lower(), "5.8e-05 [1.0e-6, 2e-4]", "p = 1.5e-07."]
+)
+def test_numbers_of_any_size_are_kept(number):
+    assert Withheld(frozenset()).prose(number) == number
+
+
+def test_words_that_look_like_numbers_or_hold_them_are_withheld():
+    held = Withheld(frozenset())
+    assert held.prose(f"5.8e-05{SECRET}") == "5.8[withheld]"
+    assert held.prose(f"the word '5.8e-05' of {SECRET}1e5") == "the word [withheld] of [withheld]"
+
+
+def test_claims_of_the_recipes_are_said_whole_and_a_study_of_ones_own_only_in_words_of_ours():
+    study = yaml.safe_load((RECIPES / "emotion-gpt2.yaml").read_text(encoding="utf-8"))
+    held = Withheld(frozenset())
+    for claim in study["claims"]:
+        assert held.prose(claim["statement"]) == claim["statement"]
+        assert held.prose(f"seed 0 ({claim['reported']})") == f"seed 0 ({claim['reported']})"
+        assert held.prose(f"'{claim['statement']}' {SECRET}") == "[withheld] [withheld]"
+    assert held.prose(f"The word {SECRET} decides by 3.1e-04.") == "The word [withheld] decides by 3.1e-04."
+
+
+def test_a_prompt_or_a_list_of_words_in_a_recipe_is_no_sentence_of_ours():
+    arms = yaml.safe_load((RECIPES / "imdb-lora.yaml").read_text(encoding="utf-8"))["arms"]
+    prompts = [prompt for arm in arms if isinstance(arm, dict) for prompt in arm.get("prompts", [])]
+    assert len(prompts) >= 3
+    assert not [one for one in prompts if shipped_sentences().search(one)]
 
 
 def test_stand_ins_are_the_same_wherever_a_string_occurs():

@@ -29,6 +29,7 @@ SCREENS = [
     pytest.param(1300, "light", id="wide, light"),
     pytest.param(1300, "dark", id="wide, dark", marks=pytest.mark.slow),
     pytest.param(390, "light", id="phone", marks=pytest.mark.slow),
+    pytest.param(390, "dark", id="phone, dark", marks=pytest.mark.slow),
 ]
 
 
@@ -209,6 +210,20 @@ def test_pages_are_accessible_and_never_wider_than_the_screen(browser, served, w
         found = axe.Axe().run(opened.page)
         assert found.violations_count == 0, found.generate_report()
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def test_the_theme_is_switched_by_a_button_and_holds_on_every_page(browser, served):
+    opened = Opened(browser, served, scheme="light", path="/")
+    page, paper = opened.page, "getComputedStyle(document.body).backgroundColor"
+    assert (page.locator("#theme").inner_text(), page.evaluate(paper)) == ("Dark", "rgb(255, 255, 255)")
+    page.locator("#theme").press("Enter")
+    assert (page.locator("#theme").inner_text(), page.evaluate(paper)) == ("Light", "rgb(20, 23, 27)")
+    page.goto(f"{served}/bench/moods/full/0")
+    assert (page.locator("#theme").inner_text(), page.evaluate(paper)) == ("Light", "rgb(20, 23, 27)")
+    page.locator("#theme").press("Enter")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
     assert opened.complaints == []
     opened.context.close()
 

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tunescope.cli.options import AsJson, Device, Labels, Model, Overrides, Quiet, Texts
+from tunescope.cli.options import (
+    AsJson,
+    Device,
+    LabelColumn,
+    Labels,
+    MaxLength,
+    Model,
+    Overrides,
+    Quiet,
+    Rows,
+    Seed,
+    Template,
+    Texts,
+)
 
 
 def compare(
@@ -26,7 +39,7 @@ def compare(
     ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, glob, folder or hub id.")],
     text: Annotated[list[str], typer.Option(help="The text column; give it twice for a pair.")],
-    label: Annotated[str, typer.Option(help="The label column; language models need none.")] = "label",
+    label: LabelColumn = "label",
     label_map: Labels = None,
     lens: Annotated[
         list[str] | None,
@@ -34,12 +47,10 @@ def compare(
             help="A lens by name, or '{lens: cka, ...}', or all; weights, cka, logit_lens, ablation if not given."
         ),
     ] = None,
-    rows: Annotated[int | None, typer.Option(help="Keep this many rows, chosen by their content.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="How fields become a text, as '{first} {second}'.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the draw of rows and every random control.")] = 0,
+    rows: Rows = None,
+    max_length: MaxLength = None,
+    template: Template = None,
+    seed: Seed = 0,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write; runs/compare if not given.")
     ] = None,
@@ -59,12 +70,12 @@ def compare(
     Example: tunescope compare gpt2 my-model --data reviews.csv --text review --label stars
     """
     from tunescope.commands import checkpoints
+    from tunescope.commands.asked import Ending, LookWish
     from tunescope.report.texts import asked
 
-    wish = checkpoints.ComparisonWish(
-        base, tuned, data, text, label, label_map or [], lens or [], rows, max_length, template, seed,
-        output_dir, device, quiet or as_json, as_json, base_head,
-    )  # fmt: skip
+    look = LookWish(data, text, label, label_map or [], lens or [], rows, max_length, template, seed)
+    ending = Ending(output_dir, device, quiet or as_json, as_json)
+    wish = checkpoints.ComparisonWish(base, tuned, look, base_head, ending)
     with asked(texts):
         checkpoints.compare(wish)
 
@@ -73,21 +84,20 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or hub id.")],
     data: Annotated[str | None, typer.Option(help="Rows to look at: a file, glob, folder or hub id.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="The text column; give it twice for a pair.")] = None,
-    label: Annotated[str, typer.Option(help="The label column; language models need none.")] = "label",
+    label: LabelColumn = "label",
     label_map: Labels = None,
     lens: Annotated[
         list[str] | None, typer.Option(help="A lens by name, or with options: '{lens: spread, ...}'.")
     ] = None,
-    rows: Annotated[int | None, typer.Option(help="Keep this many rows, chosen by their content.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="How fields become a text, as '{first} {second}'.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the draw of rows and every random control.")] = 0,
+    rows: Rows = None,
+    max_length: MaxLength = None,
+    template: Template = None,
+    seed: Seed = 0,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write; runs/inspect if not given.")
     ] = None,
     device: Device = "auto",
+    texts: Texts = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,12 +106,13 @@ def inspect(
     Example: tunescope inspect my-model --data reviews.csv --text review --label stars
     """
     from tunescope.commands import inspect as command
+    from tunescope.commands.asked import Ending, LookWish
+    from tunescope.report.texts import asked
 
-    wish = command.InspectionWish(
-        model, data, text or [], label, label_map or [], lens or [], rows, max_length, template, seed, output_dir,
-        device, quiet or as_json, as_json,
-    )  # fmt: skip
-    command.inspect(wish)
+    look = LookWish(data, text or [], label, label_map or [], lens or [], rows, max_length, template, seed)
+    ending = Ending(output_dir, device, quiet or as_json, as_json)
+    with asked(texts):
+        command.inspect(command.InspectionWish(model, look, ending))
 
 
 def behaviour(
@@ -155,9 +166,10 @@ def predict(
     Example: tunescope predict runs/demo/arms/full/seed-0/model "What a lovely film."
     """
     from tunescope.commands import checkpoints
+    from tunescope.commands.asked import Ending
 
-    wish = checkpoints.PredictionWish(model, texts or [], data, text, output, device, quiet, as_json)
-    checkpoints.predict(wish)
+    ending = Ending(output, device, quiet, as_json)
+    checkpoints.predict(checkpoints.PredictionWish(model, texts or [], data, text, ending))
 
 
 def corpus(
@@ -179,7 +191,7 @@ def corpus(
     flip: Annotated[
         str, typer.Option(metavar="LEXICON", help="Exchange words in every row: a lexicon, a file, or none.")
     ] = "gender",
-    max_length: Annotated[int | None, typer.Option(help="The most tokens of a text.")] = None,
+    max_length: MaxLength = None,
     shard_rows: Annotated[int, typer.Option(help="Rows that are computed and kept together.")] = 4096,
     device: Device = "auto",
     quiet: Quiet = False,

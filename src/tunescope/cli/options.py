@@ -32,6 +32,15 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(metavar="MODEL=DATA", help="A label of the model and its label in the data."),
 ]
+LabelColumn = Annotated[str, typer.Option("--label", help="The label column; language models need none.")]
+Rows = Annotated[
+    int | None, typer.Option("--rows", min=1, help="Keep this many rows, chosen by their content.")
+]
+MaxLength = Annotated[int | None, typer.Option("--max-length", help="The most tokens of a text.")]
+Template = Annotated[
+    str | None, typer.Option("--template", help="How fields become a text, as '{first} {second}'.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds the draw of rows and every random control.")]
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a recipe.")]
 Texts = Annotated[
     str | None,

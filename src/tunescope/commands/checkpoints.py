@@ -5,56 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from tunescope.commands import summaries
-from tunescope.commands.summaries import Ending
+from tunescope.commands.asked import Ending, LookWish, label_map
 from tunescope.errors import ConfigError
 from tunescope.progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from tunescope.config import DataConfig, LensConfig
     from tunescope.data.labels import LabelMap
     from tunescope.data.rows import Rows
-
-
-ALL = "all"
-NOT_WITHOUT_OPTIONS = (
-    "planted",
-    "steps",
-)  # they look at what a study generates, or at steps that must be there
-
-
-class RowsWish(Protocol):
-    """Rows, as a command is asked for them."""
-
-    @property
-    def data(self) -> Any:
-        """A file, glob, folder or hub id."""
-
-    @property
-    def text(self) -> Sequence[str]:
-        """One column, or two for a pair."""
-
-    @property
-    def label(self) -> str:
-        """The label column."""
-
-    @property
-    def rows(self) -> int | None:
-        """How many rows to keep."""
-
-    @property
-    def max_length(self) -> int | None:
-        """The most tokens of a text."""
-
-    @property
-    def template(self) -> str | None:
-        """How fields become a text."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +27,9 @@ class ComparisonWish:
 
     base: str
     tuned: Sequence[str]
-    data: str
-    text: Sequence[str]
-    label: str
-    label_map: Sequence[str] = ()
-    lenses: Sequence[str] = ()
-    rows: int | None = None
-    max_length: int | None = None
-    template: str | None = None
-    seed: int = 0
-    output_dir: Path | None = None
-    device: str = "auto"
-    quiet: bool = False
-    as_json: bool = False
+    look: LookWish
     base_head: str | None = None
+    ending: Ending = field(default_factory=Ending)
 
 
 @dataclass(frozen=True)
@@ -87,19 +40,16 @@ class PredictionWish:
     texts: Sequence[str] = ()
     data: str | None = None
     text: str | None = None
-    output: Path | None = None
-    device: str = "auto"
-    quiet: bool = False
-    as_json: bool = False
+    ending: Ending = field(default_factory=Ending)
 
 
 def compare(wish: ComparisonWish) -> None:
     """Compare checkpoints on labelled rows and say where the results are."""
     folder = _call_compare(wish)
     report = folder / "report.html"
-    if wish.as_json:
+    if wish.ending.as_json:
         print(json.dumps({"folder": str(folder.resolve()), "report": str(report.resolve())}))
-    elif not wish.quiet:
+    elif not wish.ending.quiet:
         print(f"Report: {report}" if report.is_file() else f"Results: {folder}")
 
 
@@ -114,85 +64,15 @@ def _call_compare(wish: ComparisonWish) -> Path:
     request = CompareRequest(
         base=wish.base,
         tuned=list(wish.tuned),
-        data=data_section(wish),
-        label_map=label_map(wish.label_map),
-        lenses=lens_configs(wish.lenses) if wish.lenses else None,
-        folder=wish.output_dir or Path("runs") / "compare",
-        device=wish.device,
-        seed=wish.seed,
+        data=wish.look.section(),
+        label_map=label_map(wish.look.label_map),
+        lenses=wish.look.chosen(),
+        folder=wish.ending.output or Path("runs") / "compare",
+        device=wish.ending.device,
+        seed=wish.look.seed,
         base_head=wish.base_head,  # type: ignore[arg-type]  # checked above
     )
-    return Path(compare_folders(request, progress=Progress(wish.quiet)))
-
-
-def data_section(wish: RowsWish) -> DataConfig:
-    """Return a data section from what was asked for on the command line.
-
-    Raises:
-        ConfigError: There are more than two text columns.
-    """
-    from tunescope.config import load_data
-
-    values: dict[str, Any] = {"path": wish.data, "text": text_columns(wish.text), "label": wish.label}
-    optional = {"rows": wish.rows, "max_length": wish.max_length, "template": wish.template}
-    values.update({name: value for name, value in optional.items() if value is not None})
-    return load_data(values)
-
-
-def lens_configs(wanted: Sequence[str]) -> list[LensConfig]:
-    """Return lenses by name or with options; ``all`` means every lens.
-
-    Args:
-        wanted: As typed.
-
-    Raises:
-        ConfigError: There is no such lens, or no such option.
-    """
-    from tunescope.config import load_lenses
-    from tunescope.config.text import parse_value
-    from tunescope.study import LENSES
-
-    if list(wanted) == [ALL]:
-        return load_lenses([name for name in LENSES if name not in NOT_WITHOUT_OPTIONS], LENSES)
-    return load_lenses([parse_value(text) for text in wanted], LENSES)
-
-
-def text_columns(columns: Sequence[str]) -> str | dict[str, str]:
-    """Return one text column as it is, and a pair as ``first`` and ``second``.
-
-    Raises:
-        ConfigError: More than two columns.
-    """
-    if len(columns) == 1:
-        return columns[0]
-    if len(columns) == 2:
-        return {"first": columns[0], "second": columns[1]}
-    raise ConfigError(
-        f"Expected one --text column, or two for a pair of texts; came {len(columns)}.",
-        hint="Write a study with `text: {field: column, ...}` and a template for more.",
-    )
-
-
-def label_map(pairs: Sequence[str]) -> dict[str, str]:
-    """Return ``MODEL_LABEL=DATA_LABEL`` pairs as a mapping.
-
-    Raises:
-        ConfigError: A pair has no ``=``, or a label stands in it twice.
-    """
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        theirs, equals, ours = pair.partition("=")
-        if not equals or not theirs or not ours:
-            raise ConfigError(
-                f"--label-map expected MODEL_LABEL=DATA_LABEL; came {pair!r}.",
-                hint="For example --label-map LABEL_0=negative --label-map LABEL_1=positive.",
-            )
-        if theirs in mapping:
-            raise ConfigError(
-                f"--label-map names {theirs!r} twice.", hint="Give each label of the model once."
-            )
-        mapping[theirs] = ours
-    return mapping
+    return Path(compare_folders(request, progress=Progress(wish.ending.quiet)))
 
 
 def predict(wish: PredictionWish) -> None:
@@ -210,23 +90,22 @@ def predict(wish: PredictionWish) -> None:
         raise ConfigError(
             "--data needs --text COLUMN, the column that holds the text.", hint="Add --text COLUMN."
         )
-    if wish.output is not None and wish.output.suffix not in WRITERS:
+    ending = wish.ending
+    if ending.output is not None and ending.output.suffix not in WRITERS:
         raise ConfigError(
-            f"--output expected a name that ends in {', '.join(WRITERS)}; came {wish.output.name!r}.",
+            f"--output expected a name that ends in {', '.join(WRITERS)}; came {ending.output.name!r}.",
             hint="For example --output predictions.parquet.",
         )
     texts = list(wish.texts) or _texts_of(str(wish.data), str(wish.text))
     if summaries.writes(wish.model):
-        summaries.print_summaries(
-            wish.model, texts, Ending(wish.output, wish.device, wish.quiet, wish.as_json)
-        )
+        summaries.print_summaries(wish.model, texts, ending)
         return
-    table = _call_predict(wish.model, texts, wish.device, Progress(wish.quiet))
-    if wish.output is not None:
-        _write_table(table, wish.output)
-        if not wish.quiet:
-            print(f"{table.height} predictions are in {wish.output}.")
-    elif wish.as_json:
+    table = _call_predict(wish.model, texts, ending.device, Progress(ending.quiet))
+    if ending.output is not None:
+        _write_table(table, ending.output)
+        if not ending.quiet:
+            print(f"{table.height} predictions are in {ending.output}.")
+    elif ending.as_json:
         sys.stdout.write(table.write_ndjson())
     else:
         _print_table(table, texts)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunescope.commands.checkpoints import data_section, label_map, lens_configs
+from tunescope.commands.asked import Ending, LookWish, label_map
 from tunescope.errors import ConfigError
 from tunescope.progress import Progress
 
@@ -18,19 +18,8 @@ class InspectionWish:
     """What ``tunescope inspect`` was asked for, as written on the command line."""
 
     model: str
-    data: str | None = None
-    text: Sequence[str] = ()
-    label: str = "label"
-    label_map: Sequence[str] = ()
-    lenses: Sequence[str] = ()
-    rows: int | None = None
-    max_length: int | None = None
-    template: str | None = None
-    seed: int = 0
-    output_dir: Path | None = None
-    device: str = "auto"
-    quiet: bool = False
-    as_json: bool = False
+    look: LookWish
+    ending: Ending = field(default_factory=Ending)
 
 
 def inspect(wish: InspectionWish) -> None:
@@ -42,27 +31,28 @@ def inspect(wish: InspectionWish) -> None:
     from tunescope.checkpoints import InspectRequest, inspect_folder
     from tunescope.files import read_json
 
-    if wish.data is None and (wish.lenses or wish.text):
+    look, ending = wish.look, wish.ending
+    if look.data is None and (look.lenses or look.text):
         raise ConfigError("--lens and --text need rows to look at.", hint="Add --data FILE.")
-    if wish.data is not None and not wish.text:
+    if look.data is not None and not look.text:
         raise ConfigError(
             "--data needs --text COLUMN, the column that holds the text.", hint="Add --text COLUMN."
         )
     request = InspectRequest(
         model=wish.model,
-        folder=wish.output_dir or Path("runs") / "inspect",
-        data=None if wish.data is None else data_section(wish),
-        label_map=label_map(wish.label_map),
-        lenses=lens_configs(wish.lenses) if wish.lenses else None,
-        device=wish.device,
-        seed=wish.seed,
+        folder=ending.output or Path("runs") / "inspect",
+        data=None if look.data is None else look.section(),
+        label_map=label_map(look.label_map),
+        lenses=look.chosen(),
+        device=ending.device,
+        seed=look.seed,
     )
-    folder = inspect_folder(request, Progress(wish.quiet))
+    folder = inspect_folder(request, Progress(ending.quiet))
     facts = read_json(folder / "inspect.json")
-    if wish.as_json:
+    if ending.as_json:
         print(json.dumps({"folder": str(folder.resolve()), **facts}))
         return
-    if not wish.quiet:
+    if not ending.quiet:
         print("\n".join(said(facts)))
         print(f"Report: {folder / 'report.html'}")
 

@@ -40,6 +40,7 @@ class Card:
         verdict: found, equivalent, undecided or task not learned.
         style: The verdict's class in the style sheet.
         bound: Where nothing was found, how large an effect could still be; else empty.
+        seed: Whose training it is about, where the run has several seeds; else None.
     """
 
     sentence: str
@@ -52,6 +53,7 @@ class Card:
     verdict: str
     style: str
     bound: str = ""
+    seed: int | None = None
 
 
 def cards(run: RunFolder) -> tuple[Card, ...] | None:
@@ -140,7 +142,15 @@ def _card(run: RunFolder, item: Mapping[str, Any]) -> Card:
         verdict=verdict,
         style=VERDICTS.get(verdict, "undecided"),
         bound="" if similar or verdict not in ("equivalent", "undecided") else _bound(effect),
+        seed=_seed(run, item),
     )
+
+
+def _seed(run: RunFolder, item: Mapping[str, Any]) -> int | None:
+    """Return whose training a finding is about, where the run has several and the sentence does not say it."""
+    seed = item.get("seed")
+    said_already = str(item.get("sentence", "")).startswith(f"Seed {seed}:")
+    return seed if isinstance(seed, int) and len(run.seeds) > 1 and not said_already else None
 
 
 def _bound(effect: Estimate) -> str:

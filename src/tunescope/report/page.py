@@ -33,6 +33,7 @@ from tunescope.report import (
     expectations,
     facts,
     grids,
+    latent_movie,
     limits,
     map_file,
     model_diagram,
@@ -97,7 +98,10 @@ def _play(run: RunFolder, folder: Path) -> None:
     """Write what plays over the steps of a watched training; files of an older one do not stay."""
     make = partial(watch_file.files, run, _environment(), _source, content_policy)
     nothing: dict[str, bytes] = {}
-    files = damage.Damage().made("watch", make, nothing)
+    files = {
+        **damage.Damage().made("watch", make, nothing),
+        **damage.Damage().made("steps", partial(latent_movie.latent_gifs, run), nothing),
+    }
     for old in folder.glob("watch-*.gif"):
         old.unlink()
     (folder / watch_file.PAGE).unlink(missing_ok=True)
@@ -113,7 +117,7 @@ def render(run: RunFolder) -> str:
     """Return the page as text."""
     environment = _environment()
     style_text = f"{_source(environment, 'style.css')}\n{_source(environment, 'first.css')}"
-    start_text = _source(environment, "start.js")
+    start_text = f"{_source(environment, 'theme.js')}\n{_source(environment, 'start.js')}"
     plotly_text = _plotly()
     context, bench_text = _context(run), None
     if context["bench"] is not None:

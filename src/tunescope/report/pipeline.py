@@ -75,8 +75,9 @@ def stage_seconds(run: RunFolder) -> dict[str, float | None]:
 
 def _data(run: RunFolder) -> list[str]:
     counts = (run.summary or {}).get("counts") or {}
+    rows = (run.summary or {}).get("rows") or {}  # of summaries, which have no classes to count by
     splits = [split for split in reversed(SPLITS) if split in counts]
-    said = [f"{split} {number(sum(counts[split].values()))}" for split in splits]
+    said = [f"{split} {number(sum(counts[split].values()) or rows.get(split, 0))}" for split in splits]
     return [f"rows: {listed(said)}"] if said else []
 
 

@@ -60,6 +60,10 @@ READINGS: dict[str, tuple[str, str, str]] = {
         "1: the component's value alone brings the whole change; 0: none of it.",
         "A dark cell late and alone is a gate; a line of cells is a path.",
     ),
+    "behaviour-dimensions": (
+        "Which single dimensions of the stream carry the change between the two texts.",
+        "1: the dimension's value alone brings the whole change; 0: none of it.", "",
+    ),
     "behaviour-states": (
         "The states of both texts of a pair, token by token, and their difference.",
         "A deep colour: a number far from 0 in that dimension.", "",
@@ -144,9 +148,9 @@ READINGS: dict[str, tuple[str, str, str]] = {
     ),
     "seeds": ("The same effects in two trainings that differ in the seed.", "Far from 0 in both: it repeats.", ""),
     "screen": (
-        "How well the cheap estimate ranked components, beside the exact effect.",
-        "Right and up: strong by both.",
-        "Points on one line: the cheap estimate can be trusted to rank.",
+        "How well the cheap estimate ranked components, against their exact effects.",
+        "1: the estimate ranks as the exact effects do. 0: as chance would.",
+        "An interval that reaches down to 0 is a screen that cannot be trusted to rank.",
     ),
     "published": ("The published figure, and the one that its words describe.", "Red: the class loses.", ""),
     "patching": (
@@ -162,7 +166,10 @@ READINGS: dict[str, tuple[str, str, str]] = {
         "Accuracy recovered when tuned weights replace the base's, layer after layer.",
         "1: as good as the tuned model. 0: as the base.", "",
     ),
-    "graft-parts": ("Accuracy recovered by each part's tuned weights alone.", "1: that part alone is enough.", ""),
+    "graft-parts": (
+        "Share of tuning's gain in margin that each part's weights carry alone.",
+        "100 %: that part alone is enough.", "",
+    ),
     "logit-lens": (
         "What the model's own head reads at every layer.",
         "Accuracy near its end: the answer is there already.", "",

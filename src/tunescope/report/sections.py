@@ -10,6 +10,7 @@ from pathlib import Path
 from tunescope.report import (
     ablation,
     activations,
+    alone,
     attention,
     attribution,
     evidence,
@@ -132,6 +133,8 @@ def sections(run: RunFolder) -> list[Shown]:
     A result that is damaged leaves its own section without figures; the section says what is wrong with which file.
     """
     shown = []
+    # A study that summarises is about what was written; which lenses it left out is no gap of its page.
+    summarises = (run.study or {}).get("task") == "summarise"
     of_lenses = {Path(name).stem: said for name, said in run.damaged.items() if name.startswith("results/")}
     for section in SECTIONS:
         result = run.results.get(section.lens)
@@ -148,9 +151,11 @@ def sections(run: RunFolder) -> list[Shown]:
             about = result.provenance
             lead = " ".join(filter(None, (str(about.get("what") or section.what), section.beside)))
             notes = (*(str(note) for note in about.get("notes") or ()), *refused)
+            if run.inspected:
+                lead, found = alone.words(lead), [alone.group(one) for one in found]
             shown.append(Shown(section.anchor, section.short, section.title, lead, found, notes))
         elif refused:
             shown.append(Shown(section.anchor, section.short, section.title, "", [], (), " ".join(refused)))
-        elif section.missing and not run.inspected:
+        elif section.missing and not run.inspected and not summarises:
             shown.append(Shown(section.anchor, section.short, section.title, "", [], (), section.missing))
     return shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunescope.report.damage import Damage
 from tunescope.report.evidence import checked, strip_edit
@@ -15,6 +15,12 @@ from tunescope.report.trust import rows_said
 
 PARTS_SET = {"zero": "set to zero", "mean": "set to their mean"}
 LENSES = ("weights", "cka", "probes", "logit_lens", "ablation", "grafting")
+# What the strip says of one model that nothing is held against.
+SHOWS_ALONE = "What can be read off the model's layers, and what it loses without them, one lane a measure."
+HIGH_ALONE = (
+    "Accuracy: the answer can be read there. Ablation: the farther from 0, the more the answer needs it."
+)
+HOW_ALONE = "Follow one layer through all lanes."
 
 
 @dataclass
@@ -64,7 +70,8 @@ def depth_figure(run: RunFolder) -> style.Figure | None:
         else f"Solid: tuned, with 95 % interval{_seed_words(run)}. Dotted with open marks: base."
     )
     caption = f"{_sentence('; '.join(strip.said))} {marks}{bands}{flattery}{strip.stacks}"
-    return style.Figure("depth", "Layer by layer", (depth.depth_strip(strip.lanes),), caption)
+    made = style.Figure("depth", "Layer by layer", (depth.depth_strip(strip.lanes),), caption)
+    return replace(made, shows=SHOWS_ALONE, high=HIGH_ALONE, how=HOW_ALONE) if run.inspected else made
 
 
 def _weights(strip: Strip, run: RunFolder) -> None:

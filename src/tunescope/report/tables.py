@@ -94,7 +94,8 @@ NOTHING = Table((), (), (), 0)
 
 def tested(run: RunFolder) -> Table:
     """Return how each finding was tested, as a table."""
-    columns = ("arm", "lens", "metric", "test", "control", "rows", "verdict")
+    seed = ("seed",) if any(item.get("seed") is not None for item in run.findings or []) else ()
+    columns = ("arm", *seed, "lens", "metric", "test", "control", "rows", "verdict")
     rows = [
         tuple((said(item.get(key)), said(item.get(key))) for key in columns) for item in run.findings or []
     ]

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,6 +20,7 @@ import polars as pl
 
 from tunescope.errors import ConfigError, RunError
 from tunescope.files import read_json, write_json
+from tunescope.report.own_words import WORD, house_words, shipped_sentences, structure
 
 if TYPE_CHECKING:
     from tunescope.report.read import RunFolder
@@ -69,7 +69,7 @@ OWN_QUOTED = frozenset(
 )  # what sentences of ours put into quotation marks
 WITHHELD = "withheld"
 _QUOTED = re.compile(r"‘[^’]*’|“[^”]*”|«[^»]*»|\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
-_WORD = re.compile(r"[^\W\d_](?:[\w'’-]*\w)?")
+_APART = re.compile(rf"\bL\d+(?:H\d+)?(?:\.\w+)?\b|\[{WITHHELD}\]|(?<![\w.])\d+(?:\.\d+)?e[-+]?\d+(?!\w)")
 
 
 def checked_texts(asked: str) -> Texts:
@@ -149,18 +149,18 @@ class Withheld:
 
     def prose(self, sentence: str) -> str:
         """Return a sentence without quotations, and without words that tunescope itself does not use."""
-        known = house_words() | {word for name in self.names for word in _WORD.findall(name)}
+        known = house_words() | {word for name in self.names for word in WORD.findall(name)}
 
         def quotation(found: re.Match[str]) -> str:
-            inside = found.group()[1:-1]
+            inside = _put_back(found.group()[1:-1], marks)
             return found.group() if inside in self.names or inside in OWN_QUOTED else f"[{WITHHELD}]"
 
         def word(found: re.Match[str]) -> str:
             whole = found.group()
             return whole if whole in known or whole.lower() in known else f"[{WITHHELD}]"
 
-        held, marks = _set_aside(_QUOTED.sub(quotation, sentence))
-        return _put_back(_WORD.sub(word, held), marks)
+        held, marks = _set_aside(sentence)
+        return _put_back(WORD.sub(word, _QUOTED.sub(quotation, held)), marks)
 
     def value(self, item: Any, key: str = "") -> Any:
         """Return a value of a JSON document, key by key."""
@@ -182,9 +182,9 @@ class Withheld:
 
     def _key(self, name: str) -> str:
         """Keep the names of entries that are ours, of arms and labels; values of the data used as names are not."""
-        known = name in SAFE_KEYS or name in PROSE or name in self.names or name in _structure()
+        known = name in SAFE_KEYS or name in PROSE or name in self.names or name in structure()
         known = known or all(
-            part in _structure() for part in re.split(r"[/_.]+", name)
+            part in structure() for part in re.split(r"[/_.]+", name)
         )  # train/test, eval_f1_macro
         return name if known else self.stand_in("value", name)
 
@@ -283,43 +283,16 @@ def without_texts(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(*kept, first.alias("text")) if "text" in rows.columns else rows.select(kept)
 
 
-@cache
-def house_words() -> frozenset[str]:
-    """Return every word of tunescope's own sources, apart from its lexicons and generated corpora."""
-    root = Path(__file__).resolve().parent.parent
-    apart = {"rewriting", "lexicons", "planted"}
-    found: set[str] = set()
-    for path in sorted(root.rglob("*.py")):
-        if not apart & set(path.relative_to(root).parts):
-            found |= set(_WORD.findall(path.read_text(encoding="utf-8", errors="replace")))
-    return frozenset(found | {word.lower() for word in found})
-
-
-@cache
-def _structure() -> frozenset[str]:
-    """Return identifiers and short strings of tunescope's sources: keys of its files, names of metrics and sites."""
-    root = Path(__file__).resolve().parent.parent
-    found: set[str] = set()
-    for path in sorted(root.rglob("*.py")):
-        if not {"rewriting", "lexicons", "planted"} & set(path.relative_to(root).parts):
-            found |= set(
-                re.findall(r"[\"']([\w .:-]{1,60})[\"']", path.read_text(encoding="utf-8", errors="replace"))
-            )
-            found |= set(
-                re.findall(r"\b([a-z_][a-z0-9_]*)\b", path.read_text(encoding="utf-8", errors="replace"))
-            )
-    return frozenset(found)
-
-
 def _set_aside(sentence: str) -> tuple[str, list[str]]:
-    """Put places such as ``L3H7`` aside, which are no words."""
+    """Put aside what needs no look: sentences of recipes, places such as ``L3H7``, and numbers such as ``5.8e-05``."""
     marks: list[str] = []
 
     def keep(found: re.Match[str]) -> str:
         marks.append(found.group())
         return f"\x00{len(marks) - 1}\x00"
 
-    return re.sub(rf"\bL\d+(?:H\d+)?(?:\.\w+)?\b|\[{WITHHELD}\]", keep, sentence), marks
+    held = shipped_sentences().sub(keep, sentence.replace("\x00", ""))
+    return _APART.sub(keep, held), marks
 
 
 def _put_back(sentence: str, marks: list[str]) -> str:

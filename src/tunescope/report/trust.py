@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from tunescope.files import read_json
 from tunescope.report.figures.ablation import SIGNIFICANT
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import SPLITS, LensResult, RunFolder, reading
@@ -17,6 +18,7 @@ from tunescope.report.text import finite, listed, number, percent, plural, visib
 MUCH_TRUNCATION = 0.05
 MOST_SAID = 96  # characters of a red finding in the trust bar
 FEW_ROWS = 500
+SUMMARIES = "summaries.json"
 ROWLESS = ("weights", "weight_statistics")  # they read the weights alone; their n counts entries
 
 
@@ -99,6 +101,8 @@ def truncation(run: RunFolder) -> list[tuple[str, str, int, int]]:
                     sum(c.get("truncated", 0) for c in counts),
                 )
             )
+    for arm, splits in run.of_arms("cut").items():  # of studies that summarise: articles that were cut
+        found += [(arm, split, int(one["rows"]), int(one["rows_cut"])) for split, one in splits.items()]
     return found
 
 
@@ -122,6 +126,10 @@ def corrected_tests(run: RunFolder) -> tuple[int, int]:
             table = table.filter(pl.col("control").is_null() | (pl.col("control") == "none"))
         q = table["q"].drop_nulls().drop_nans()
         total, kept = total + q.len(), kept + int((q <= SIGNIFICANT).sum())
+    if (run.folder / SUMMARIES).is_file():  # arms and lead-3 in pairs
+        with reading(run.folder, SUMMARIES):
+            known = [one["q"] for one in read_json(run.folder / SUMMARIES)["records"] if one["q"] is not None]
+        total, kept = total + len(known), kept + sum(one <= SIGNIFICANT for one in known)
     return total, kept
 
 

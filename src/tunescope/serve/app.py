@@ -32,6 +32,7 @@ from tunescope.serve.work import Busy, Ended, Job, Worker
 STATIC = {
     "style.css": ("report", "templates/style.css", "text/css"),
     "bench.css": ("report", "templates/bench.css", "text/css"),
+    "theme.js": ("report", "templates/theme.js", "text/javascript"),
     "bench.js": ("report", "templates/bench.js", "text/javascript"),
     "serve.css": ("serve", "static/serve.css", "text/css"),
     "ask.js": ("serve", "static/ask.js", "text/javascript"),

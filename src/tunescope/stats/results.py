@@ -187,6 +187,7 @@ class Finding:
         control: What it was held against, in words.
         rows: Which rows, in words.
         verdict: One of :data:`VERDICTS`.
+        seed: The seed of the training that it is about; None where it is about several, or no seed is known.
     """
 
     lens: str
@@ -201,6 +202,7 @@ class Finding:
     control: str | None
     rows: str
     verdict: str
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

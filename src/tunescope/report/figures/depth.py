@@ -13,6 +13,7 @@ from tunescope.report.text import Estimate, for_plotly, interval, signed
 LANE_HEIGHT, LEAST_HEIGHT = 190, 54
 STRIP_HEIGHT = 384  # what a first screen has room for
 TITLE_HEIGHT = 18
+CROWDED = 60  # pixels: three ticks of a lower lane would touch one another
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
         suffix = "" if index == 0 else str(index + 1)
         top = 1 - index * share
         axes[f"yaxis{suffix}"] = style.axis(
-            domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)], nticks=3, **_lane_range(lane)
+            domain=[top - share + 0.02, top - TITLE_HEIGHT / (height - 44)],
+            nticks=3 if lane_height > CROWDED else 2,
+            **_lane_range(lane),
         )
         notes.append(_lane_title(lane, top))
         data += _control_band(lane, lane.control, layers, f"y{suffix}")
@@ -155,6 +158,7 @@ def _line_traces(lane: Lane, line: Line, yaxis: str) -> list[dict[str, Any]]:
     traces.append(
         {
             "type": "scatter", "mode": "lines+markers", "x": layers, "y": [p.value for p in points],
+            "cliponaxis": False,  # a mark at a lane's edge is drawn whole
             "line": {
                 "color": line.colour, "width": 1.4 if line.base else 2.2,
                 "dash": "dot" if line.base else "solid",

@@ -1,5 +1,5 @@
 "use strict";
-// Draws figures when they come near the window, follows the theme, saves pictures and tables, sorts and pages tables.
+// Draws figures when they come near the window, in the theme that holds, saves pictures and tables, sorts and pages tables.
 (() => {
   const config = { displayModeBar: false, responsive: true };
   const root = document.documentElement;
@@ -27,18 +27,8 @@
     return text;
   };
 
-  // The theme: the system's, or the one that was chosen.
-  const system = window.matchMedia("(prefers-color-scheme: dark)");
-  const remembered = (value) => {
-    try {
-      if (value !== undefined) localStorage.setItem("tunescope-theme", value);
-      return localStorage.getItem("tunescope-theme");
-    } catch {
-      return null; // storage may be refused to files
-    }
-  };
-  if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
-  const theme = () => root.dataset.theme || (system.matches ? "dark" : "light");
+  // Colours of the theme that holds (theme.js).
+  const theme = TunescopeTheme.now;
   const ink = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const themed = () => ({
     "font.color": ink("--ink-soft"),
@@ -123,28 +113,12 @@
       node.dataset.theme = theme();
     }
   };
-  const switcher = document.getElementById("theme");
-  const name = () => {
-    if (switcher) switcher.textContent = theme() === "dark" ? "Light" : "Dark";
-  };
-  const themes = (value) => {
-    if (value) root.dataset.theme = value;
-    else delete root.dataset.theme;
-    name();
-    repaint();
-  };
-  name();
-  switcher?.addEventListener("click", () => {
-    const other = theme() === "dark" ? "light" : "dark";
-    remembered(other);
-    themes(other);
-  });
-  system.addEventListener("change", () => themes(root.dataset.theme));
+  TunescopeTheme.follow(repaint);
   // Paper is white, and shows what is unfolded.
   let before;
   window.addEventListener("beforeprint", () => {
-    before = root.dataset.theme;
-    themes("light");
+    before = TunescopeTheme.chosen();
+    TunescopeTheme.set("light");
     for (const node of plots.filter((one) => unfolded(one) && !one.dataset.drawn)) {
       const source = document.getElementById(node.dataset.figure);
       const text = source.dataset.packed ? texts.get(source.id) : source.textContent;
@@ -153,7 +127,7 @@
       plotted(node, text);
     }
   });
-  window.addEventListener("afterprint", () => themes(before));
+  window.addEventListener("afterprint", () => TunescopeTheme.set(before));
 
   // The data of a figure, as figures/data.py reads it: what the builder gave, or the marks of the panels.
   const plain = (text) => {

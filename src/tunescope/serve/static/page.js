@@ -116,7 +116,7 @@
   at("clear").addEventListener("click", () => { state.off.clear(); switched(); });
   at("beside").addEventListener("click", () => second(sides.length === 1));
   for (const name of ["zero", "mean"]) at(name).addEventListener("click", () => edit(name));
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => sides.forEach((side) => side.repaintMaps?.()));
+  TunescopeTheme.follow(() => sides.forEach((side) => side.repaintMaps?.()));
 
   TunescopeAsk.open((answer) => {
     if (answer.ready) return ready(answer.ready);
