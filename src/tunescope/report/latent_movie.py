@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 import polars as pl
 
-from tunescope.errors import MissingDependencyError
+from tunescope.report import moving
 from tunescope.report.evidence import arm_seeds
 from tunescope.report.figures import maps, style
 from tunescope.report.figures.select import only, values
@@ -57,26 +56,21 @@ def turning(points: pl.DataFrame, title: str) -> bytes:
     Raises:
         MissingDependencyError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pillow is not installed, so no animated pictures can be drawn.", hint="pip install pillow"
-        ) from error
+    draws = moving.pillow()
     ids = points["row_id"].unique(maintain_order=True).head(MOST)
     shown = points.filter(pl.col("row_id").is_in(ids.to_list()))
     reach = float(np.linalg.norm(shown.select("x", "y", "z").to_numpy(), axis=1).max()) or 1.0
     steps, labels = sorted(values(shown, "step")), sorted(map(str, values(shown, "label")))
     inks = {label: style.ARM_COLOURS[place % len(style.ARM_COLOURS)] for place, label in enumerate(labels)}
-    font, frames = ImageFont.load_default(), []
+    font, frames = draws.ImageFont.load_default(), []
     for place, step in enumerate(steps):
         here = only(shown, step=step)
         spots = here.select("x", "y", "z").to_numpy() / reach
         colours = [inks.get(str(label), style.BASE_COLOUR) for label in here["label"]]
         for turn in range(TURNS):
             angle = 2 * math.pi * (place * TURNS + turn) / (len(steps) * TURNS)
-            image = Image.new("RGB", (SIZE, SIZE + 18 * math.ceil(len(labels) / 3)), "white")
-            draw = ImageDraw.Draw(image)
+            image = draws.Image.new("RGB", (SIZE, SIZE + 18 * math.ceil(len(labels) / 3)), "white")
+            draw = draws.ImageDraw.Draw(image)
             draw.text((8, 6), visible(title, 60), fill="black", font=font)
             draw.text((8, 22), f"step {step}", fill="black", font=font)
             flat = seen_from(spots, angle)
@@ -87,18 +81,8 @@ def turning(points: pl.DataFrame, title: str) -> bytes:
                 left, top = 10 + SIZE // 3 * (number % 3), SIZE + 18 * (number // 3)
                 draw.ellipse((left, top, left + 8, top + 8), fill=inks[label])
                 draw.text((left + 13, top - 2), visible(label, 18), fill="black", font=font)
-            frames.append(image.quantize(64))
-    out = io.BytesIO()
-    frames[0].save(
-        out,
-        format="GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=MILLISECONDS,
-        loop=0,
-        optimize=False,
-    )
-    return out.getvalue()
+            frames.append(image)
+    return moving.animated(frames, MILLISECONDS)
 
 
 def seen_from(spots: np.ndarray, angle: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,8 +133,6 @@ def sections(run: RunFolder) -> list[Shown]:
     A result that is damaged leaves its own section without figures; the section says what is wrong with which file.
     """
     shown = []
-    # A study that summarises is about what was written; which lenses it left out is no gap of its page.
-    summarises = (run.study or {}).get("task") == "summarise"
     of_lenses = {Path(name).stem: said for name, said in run.damaged.items() if name.startswith("results/")}
     for section in SECTIONS:
         result = run.results.get(section.lens)
@@ -156,6 +154,18 @@ def sections(run: RunFolder) -> list[Shown]:
             shown.append(Shown(section.anchor, section.short, section.title, lead, found, notes))
         elif refused:
             shown.append(Shown(section.anchor, section.short, section.title, "", [], (), " ".join(refused)))
-        elif section.missing and not run.inspected and not summarises:
+        elif section.missing and not run.inspected and _asked(run, section.lens):
             shown.append(Shown(section.anchor, section.short, section.title, "", [], (), section.missing))
     return shown
+
+
+def _asked(run: RunFolder, lens: str) -> bool:
+    """Return whether a study asks for a lens, so that its absence is a gap; without a study that may be."""
+    study = run.study or {}
+    if study.get("task") == "summarise":  # it is about what was written
+        return False
+    wanted = study.get("lenses")
+    if not isinstance(wanted, list):
+        return True
+    names = [one.get("lens") if isinstance(one, Mapping) else one for one in wanted]
+    return lens in names

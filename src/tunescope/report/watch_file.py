@@ -7,7 +7,6 @@ even distances in their order; the tables hold all.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from tunescope import __version__
-from tunescope.errors import MissingDependencyError
+from tunescope.report import moving
 from tunescope.report.figures import style
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder, read_examples
@@ -235,20 +234,15 @@ def gif(movie: Movie, cell: int = 22) -> bytes:
     Raises:
         MissingDependencyError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pillow is not installed, so no animated pictures can be drawn.", hint="pip install pillow"
-        ) from error
-    font = ImageFont.load_default()
+    draws = moving.pillow()
+    font = draws.ImageFont.load_default()
     left = 12 + max(int(font.getlength(name)) for name in movie.rows)
     below = 12 + max(int(font.getlength(name)) for name in movie.columns)
     size = (max(360, left + cell * len(movie.columns) + 10), 56 + cell * len(movie.rows) + below)
     frames = []
     for step, grid in zip(movie.steps, movie.grids, strict=True):
-        image = Image.new("RGB", size, "white")
-        draw = ImageDraw.Draw(image)
+        image = draws.Image.new("RGB", size, "white")
+        draw = draws.ImageDraw.Draw(image)
         draw.text((6, 6), movie.title, fill="black", font=font)
         draw.text((6, 24), f"step {step}", fill="black", font=font)
         for y, line in enumerate(grid):
@@ -258,18 +252,8 @@ def gif(movie: Movie, cell: int = 22) -> bytes:
                 draw.rectangle(box, fill=colour_of(value, movie))
         for x, name in enumerate(movie.columns):
             _upright(image, name, (left + x * cell + 4, 50 + len(grid) * cell), font)
-        frames.append(image.quantize(64))
-    out = io.BytesIO()
-    frames[0].save(
-        out,
-        format="GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=MILLISECONDS,
-        loop=0,
-        optimize=False,
-    )
-    return out.getvalue()
+        frames.append(image)
+    return moving.animated(frames, MILLISECONDS)
 
 
 def _upright(image: Any, text: str, place: tuple[int, int], font: Any) -> None:
