@@ -31,7 +31,7 @@ def test_the_answer_is_one_sentence_with_numbers_and_intervals(told):
     assert said.endswith(".")
     assert ". " not in said
     assert "full reaches accuracy 0." in said
-    assert "(means over 2 seeds, intervals from end to end)" in said
+    assert "(means over 2 seeds, intervals of seeds and rows)" in said
 
 
 def test_the_trust_bar_holds_six_things_and_the_doctor_says_when(run_copy):

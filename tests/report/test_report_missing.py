@@ -32,7 +32,7 @@ MISSING = [
     ("data/rows.parquet", "data/rows.parquet is missing"),
     ("findings.json", "findings.json is missing"),
     ("arms", "the folder arms/ is missing or empty"),
-    ("results", "results/cka.parquet and results/ablation.parquet are missing"),
+    ("results", "No lens has measured layers"),
     ("results/cka.parquet", "results/cka.parquet is missing or holds no maps"),
     ("results/ablation.parquet", "results/ablation.parquet is missing or holds no effects"),
     ("arms/full/seed-0/metrics.json", "metrics.json is missing"),

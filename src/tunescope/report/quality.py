@@ -166,7 +166,9 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     failed = [score for score in ranked if score.learned is False]
     n = found[0].accuracy.n
     seeds = max(score.seeds for score in found)
-    several = f" (means over {seeds} seeds, intervals from end to end)" if seeds > 1 else ""
+    of_methods = all(score.accuracy is not score.trained for score in found if score.seeds > 1)
+    what = "of seeds and rows" if of_methods else "from end to end"
+    several = f" (means over {seeds} seeds, intervals {what})" if seeds > 1 else ""
     on = f"On {plural(n, f'{run.split} row')}" if n else f"On the {run.split} rows"
     pieces: list[Piece] = [(on + several, False)]
     for index, score in enumerate(learned[:SHOWN_ARMS]):
