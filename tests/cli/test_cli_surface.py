@@ -114,3 +114,11 @@ def test_a_missing_extra_gets_its_exact_command(monkeypatch):
     installed = doctor.installed_version
     monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "peft" else installed(name))
     assert 'not installed: pip install "tunescope[peft]"' in doctor.environment_text()
+
+
+def test_all_lenses_are_those_that_any_two_models_allow():
+    from tunescope.commands.asked import lens_configs
+    from tunescope.lenses import LENSES
+
+    named = {one.lens for one in lens_configs(["all"])}
+    assert set(LENSES) - named == {"planted", "steps", "watch"}  # no corpus, no checkpoints of a training

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from tunescope.config import DataConfig, LensConfig
 
 ALL = "all"
-NOT_WITHOUT_OPTIONS = (
-    "planted",
-    "steps",
-)  # they look at what a study generates, or at steps that must be there
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class LookWish:
 
 
 def lens_configs(wanted: Sequence[str]) -> list[LensConfig]:
-    """Return lenses by name or with options; ``all`` means every lens.
+    """Return lenses by name or with options; ``all`` means every lens that can look at any two models.
 
     Args:
         wanted: As typed.
@@ -88,10 +84,11 @@ def lens_configs(wanted: Sequence[str]) -> list[LensConfig]:
     """
     from tunescope.config import load_lenses
     from tunescope.config.text import parse_value
+    from tunescope.lenses import NOT_OF_TWO
     from tunescope.study import LENSES
 
     if list(wanted) == [ALL]:
-        return load_lenses([name for name in LENSES if name not in NOT_WITHOUT_OPTIONS], LENSES)
+        return load_lenses([name for name in LENSES if name not in NOT_OF_TWO], LENSES)
     return load_lenses([parse_value(text) for text in wanted], LENSES)
 
 

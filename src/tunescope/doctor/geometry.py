@@ -12,7 +12,7 @@ import torch
 
 from tunescope.doctor.check import Bench, Line, at_most, near, same, smallest_found
 from tunescope.doctor.subjects import a_model, random_rows, seen, subject_of
-from tunescope.lenses import LENSES
+from tunescope.lenses import LENSES, NOT_OF_TWO
 from tunescope.lenses.dimensions.head_input import read_head_input
 from tunescope.lenses.subject import Subject
 from tunescope.models import Classifier
@@ -37,7 +37,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "dimensions": {"random": 3, "support_vectors": False},
     "probes": {"untrained": False},
 }  # fmt: skip
-NOT_OF_TWO = ("planted", "steps", "watch")  # they look at a corpus, or at the checkpoints of one training
 SIMILARITIES = ("cka", "similarity", "other_models")
 OF_CHANGE = ("tuned_minus_base", "base_tuned")
 ALIKE = (

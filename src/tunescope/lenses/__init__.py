@@ -116,7 +116,11 @@ LENSES: dict[str, Lens | ReadLens] = {
     "planted": Lens(planted.PlantedOptions, planted.WHAT, planted.run, planted.findings),
 }
 
+# They look at a generated corpus, or at the checkpoints of one training: not at any two models.
+NOT_OF_TWO = ("planted", "steps", "watch")
+
+
 __all__ = [
-    "LENSES", "Lens", "LensOutput", "LensRows", "ReadLens", "ReadingLens", "SeveralSeeds", "Subject", "View", "look",
+    "LENSES", "NOT_OF_TWO", "Lens", "LensOutput", "LensRows", "ReadLens", "ReadingLens", "SeveralSeeds", "Subject", "View", "look",
     "read_pass", "save_outputs", "seed_band", "seed_band_findings",
 ]  # fmt: skip

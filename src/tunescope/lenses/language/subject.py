@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,29 +13,13 @@ from tunescope.data.tokens import tokenize
 from tunescope.errors import ModelError
 from tunescope.lenses.language.language import log_likelihoods
 from tunescope.lenses.subject import LensRows, Subject, clusters
-from tunescope.models.language import LanguageModel, is_language_model, load_language_model
+from tunescope.models.language import LanguageModel, load_language_model
 from tunescope.models.questions import questions
 from tunescope.models.source import Source
 from tunescope.progress import Progress
 from tunescope.stats.intervals import Interval, bootstrap_means
 
 MEASURED_ROWS = 2000
-
-
-def all_language_models(paths: Sequence[str]) -> bool:
-    """Whether the tuned checkpoints are language models.
-
-    Raises:
-        ModelError: Some are and some are not.
-    """
-    kinds = [is_language_model(path) for path in paths]
-    if any(kinds) and not all(kinds):
-        raise ModelError(
-            f"{paths[kinds.index(True)]} is a language model and {paths[kinds.index(False)]} is not; one comparison "
-            "looks at one kind.",
-            hint="Compare them in two runs.",
-        )
-    return all(kinds)
 
 
 @dataclass(frozen=True)
