@@ -121,6 +121,7 @@ NOT_OF_TWO = ("planted", "steps", "watch")
 
 
 __all__ = [
-    "LENSES", "NOT_OF_TWO", "Lens", "LensOutput", "LensRows", "ReadLens", "ReadingLens", "SeveralSeeds", "Subject", "View", "look",
+    "LENSES", "NOT_OF_TWO", "Lens", "LensOutput", "LensRows", "ReadLens", "ReadingLens", "SeveralSeeds", "Subject",
+    "View", "look",
     "read_pass", "save_outputs", "seed_band", "seed_band_findings",
 ]  # fmt: skip
