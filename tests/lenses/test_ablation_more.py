@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import polars as pl
 import pytest
+from interrupting import check_sweep_goes_on
 from scipy import special, stats
 from subjects import make_rows, make_subject
 
@@ -189,39 +190,14 @@ def test_removal_curves_rank_every_component_also_those_that_a_screen_left_out(m
     np.testing.assert_allclose(few.filter(curve)["value"], whole.filter(curve)["value"], atol=1e-6)
 
 
-class _StopError(Exception):
-    """What an interruption looks like to the sweep."""
-
-
 def test_an_interrupted_sweep_goes_on_where_it_was(model, tmp_path, monkeypatch):
     options = AblationOptions(**{**FAST, "components": ("heads",), "tokens_at_once": 64})
-    expected, _ = ablation.run(subject_of(model), options)
-    subject = dataclasses.replace(subject_of(model), unfinished=tmp_path / "unfinished")
-    store, runs = sweep_module.store, []
-
-    def counted(*arguments):
-        if stop_at is not None and len(runs) == stop_at:
-            raise _StopError
-        runs.append(1)
-        return store(*arguments)
-
-    monkeypatch.setattr(sweep_module, "store", counted)
-    stop_at = None
-    ablation.run(subject_of(model), options)
-    whole = len(runs)
-    assert whole > 4
-    runs.clear()
-    stop_at = whole - 2
-    with pytest.raises(_StopError):
-        ablation.run(subject, options)
-    kept = list((tmp_path / "unfinished").rglob("*.npz"))
-    assert kept
-    runs.clear()
-    stop_at = None
-    table, _ = ablation.run(subject, options)
-    assert len(runs) == whole - len(kept)
-    assert table.equals(expected)
-    assert not (tmp_path / "unfinished").exists()
+    check_sweep_goes_on(
+        monkeypatch,
+        sweep_module,
+        lambda folder: ablation.run(dataclasses.replace(subject_of(model), unfinished=folder), options)[0],
+        tmp_path / "unfinished",
+    )
 
 
 def test_another_sweep_does_not_read_what_was_kept(model, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from interrupting import check_sweep_goes_on
 from subjects import make_rows, splits_of
 
 from tiny import tiny_folder
@@ -177,36 +178,13 @@ def test_a_sweep_that_does_not_fit_says_what_to_change(folders):
         look(subject, [("ablation", {**SMALL, "memory_gb": 1e-5})], LENSES)
 
 
-class _StopError(Exception):
-    """What an interruption looks like to the sweep."""
-
-
 def test_an_interrupted_sweep_goes_on_where_it_was(folders, tmp_path, monkeypatch):
     model = load_language_model(folders["gpt2"])
     options = AblationOptions(**{**SMALL, "components": ("heads",), "tokens_at_once": 64})
-    expected, _ = ablation.run(subject_of(model), options)
-    store, runs, stop_at = sweeping.store, [], None
-
-    def counted(*arguments):
-        if stop_at is not None and len(runs) == stop_at:
-            raise _StopError
-        runs.append(1)
-        return store(*arguments)
-
-    monkeypatch.setattr(sweeping, "store", counted)
-    subject = subject_of(model, unfinished=tmp_path / "unfinished")
-    ablation.run(subject_of(model), options)
-    whole = len(runs) // 2  # base and tuned are one model here: what one has done the other finds
-    assert whole > 2
-    runs.clear()
-    stop_at = whole - 1
-    with pytest.raises(_StopError):
-        ablation.run(subject, options)
-    kept = list((tmp_path / "unfinished").rglob("*.npz"))
-    assert kept
-    runs.clear()
-    stop_at = None
-    table, _ = ablation.run(subject, options)
-    assert len(runs) == whole - len(kept)
-    assert table.equals(expected)
-    assert not (tmp_path / "unfinished").exists()
+    check_sweep_goes_on(
+        monkeypatch,
+        sweeping,
+        lambda folder: ablation.run(subject_of(model, unfinished=folder), options)[0],
+        tmp_path / "unfinished",
+        shared=2,  # base and tuned are one model here: what one has done the other finds
+    )
