@@ -17,7 +17,15 @@ from tunescope.evaluation import predict
 from tunescope.lenses.reading import ReadingLens, read_pass
 from tunescope.lenses.subject import Subject
 from tunescope.models import POOLINGS, features, load
-from tunescope.models.packed import Layout, model_batches, packed_attention, packing_problem, padded_again
+from tunescope.models import packed as packed_module
+from tunescope.models.packed import (
+    Layout,
+    has_kernel,
+    model_batches,
+    packed_attention,
+    packing_problem,
+    padded_again,
+)
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +289,41 @@ def test_reading_without_padding_shows_lenses_the_same_activations(folders, monk
     for key, (value, label) in padded.seen.items():
         torch.testing.assert_close(packed.seen[key][0], value, atol=1e-5, rtol=1e-5)
         assert packed.seen[key][1] == label
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "capability", "takes_scale", "expected"),
+    [
+        (torch.bfloat16, 64, (8, 0), True, True),
+        (torch.float16, 256, (9, 0), True, True),
+        (torch.float32, 64, (9, 0), True, False),  # the kernel is of half precision
+        (torch.bfloat16, 64, (7, 5), True, False),  # older than the first device that it runs on
+        (torch.bfloat16, 12, (8, 0), True, False),
+        (torch.bfloat16, 264, (8, 0), True, False),
+        (torch.bfloat16, 64, (8, 0), False, False),  # PyTorch 2.10
+    ],
+)
+def test_the_kernel_is_used_only_for_what_it_can_compute(
+    dtype, width, capability, takes_scale, expected, monkeypatch
+):
+    monkeypatch.setattr(packed_module, "_kernel_takes_scale", lambda: takes_scale)
+    assert has_kernel(torch.zeros(1, 2, 5, width, dtype=dtype), capability) is expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_kernel_gives_what_attention_row_by_row_gives(causal):
+    layout = Layout((3, 17, 1, 40, 17))
+    torch.manual_seed(0)
+    query, key, value = (
+        torch.randn(1, 4, layout.total, 64, device="cuda", dtype=torch.bfloat16) for _ in range(3)
+    )
+    assert has_kernel(query, torch.cuda.get_device_capability())
+    found = packed_module._kernel(query, key, value, layout, causal, 0.2)[0]
+    expected = []
+    for q, k, v in zip(*(one.split(layout.lengths, dim=2) for one in (query, key, value)), strict=True):
+        row = functional.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), is_causal=causal, scale=0.2
+        )
+        expected.append(row[0].transpose(0, 1))
+    torch.testing.assert_close(found.float(), torch.cat(expected), atol=0.02, rtol=0.02)

@@ -12,10 +12,11 @@ the cache is always off; and attention without a layout of rows is refused, not 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -142,9 +143,8 @@ def _attend(
             "keys of other rows (a key-value cache)."
         )
     causal = bool(getattr(module, "is_causal", False))
-    kernel = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
-    kernel = kernel and query.shape[1] == key.shape[1]
-    if kernel and packed.reader == "every":
+    whole_rows = packed.reader == "every" and dropout == 0.0 and query.shape[1] == key.shape[1]
+    if whole_rows and query.is_cuda and has_kernel(query, torch.cuda.get_device_capability(query.device)):
         return _kernel(query, key, value, packed, causal, scaling), None
     parts = []
     # [1, H, T, d] came from [1, T, H, d]: cutting that along T, a run of equal rows is a batch without a copy.
@@ -171,6 +171,27 @@ def _attend(
     if packed.filled:
         found = functional.pad(found, (0, 0, 0, 0, 0, packed.total - len(found)))
     return found[None], None
+
+
+def has_kernel(query: torch.Tensor, capability: tuple[int, int]) -> bool:
+    """Say whether PyTorch's variable-length flash kernel takes such queries [1, H, T, D/H] on a CUDA device.
+
+    It computes in half precision with heads of 8, 16, ... 256 dimensions, on devices of compute capability 8.0 and
+    newer; releases of PyTorch before 2.11 have it without a scale of one's own. Rows are attended to one by one else.
+    """
+    if query.dtype not in (torch.float16, torch.bfloat16) or capability < (8, 0):
+        return False
+    width = query.shape[-1]
+    return width % 8 == 0 and width <= 256 and _kernel_takes_scale()
+
+
+@cache
+def _kernel_takes_scale() -> bool:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 def _kernel(
