@@ -14,6 +14,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ SIZES = {"n_layer": "blocks", "num_hidden_layers": "blocks", "n_embd": "width", 
          "n_head": "heads", "num_attention_heads": "heads"}  # fmt: skip
 SHARED = re.compile(r"(?:\S*/)?shared/(data|weights)/")
 PACKAGES = re.compile(r"\S*/(\.venv/lib/)")
+RUNS = re.compile(r"/\S*?/([\w-]+)/arms/")  # another recipe's run folder, as the README's commands name it
+PAUSE = 1800.0  # seconds between two steps from which on a run was left and continued
 STEPS = (
     "baselines",
     "train",
@@ -111,7 +114,7 @@ def command(run: RunFolder) -> str:
 def place(path: str) -> str:
     """Return a path as it is from the root of the project."""
     name, mark, rest = path.rpartition("=")
-    rest = PACKAGES.sub(r"\1", SHARED.sub(r"../shared/\1/", rest))
+    rest = PACKAGES.sub(r"\1", SHARED.sub(r"../shared/\1/", RUNS.sub(r"runs/\1/arms/", rest)))
     return f"{name}{mark}{rest}"
 
 
@@ -184,6 +187,7 @@ def _judged(found: Claims) -> Iterator[str]:
         arm = f" ({row.arm})" if row.arm else ""
         verdict = f"**{row.verdict}**"
         why = row.why if not row.verdict.startswith(NOT_TESTABLE) or row.why else row.rule
+        why += f" (its bounds were set after {row.set_after} were seen)" if row.set_after else ""
         yield "| " + " | ".join(map(cell, (f"{row.number}. {row.statement}{arm}", f"{row.theirs} ({row.source})",
                                            row.ours or "-", verdict, why))) + " |"  # fmt: skip
     yield ""
@@ -244,7 +248,7 @@ def _value(run: RunFolder, known: Iterable[Mapping[str, Any]], key: str) -> str:
 
 
 def taken(run: RunFolder) -> str:
-    """Return how long the run took from its first step to its last, and where."""
+    """Return how long the run took from its first step to its last, and where; long pauses between steps left out."""
     seconds: dict[str, float] = {}
     ends: list[tuple[datetime.datetime, float]] = []
     for file in sorted((run.folder / "stages").glob("*.json")):
@@ -260,10 +264,16 @@ def taken(run: RunFolder) -> str:
     where = f"{machine.get('device', 'cpu')}" + (f", {plural(int(threads), 'thread')}" if threads else "")
     if not ends:
         return f"Not known ({where})."
-    first, last = min(ends), max(ends)
-    elapsed = (last[0] - first[0]).total_seconds() + first[1]
+    ends.sort()
+    waits = [(end - before).total_seconds() - spent for (before, _), (end, spent) in pairwise(ends)]
+    pauses = [wait for wait in waits if wait > PAUSE]
+    elapsed = (ends[-1][0] - ends[0][0]).total_seconds() + ends[0][1] - sum(pauses)
     parts = listed(f"{name} {duration(seconds[name])}" for name in STEPS if name in seconds)
-    return f"{duration(elapsed)} from the first step to the last, on {where}, other work beside it; of these {parts}."
+    later = ", without the time until some steps were done again" if pauses else ""
+    return (
+        f"{duration(elapsed)} from the first step to the last{later}, on {where}, other work beside it; "
+        f"of these {parts}."
+    )
 
 
 def index(folder: Path) -> str:
@@ -274,6 +284,7 @@ def index(folder: Path) -> str:
         "What the recipes' `small` profiles gave, made from their run folders by `scripts/result_pages.py`. They were",
         "measured on small models that stand in for those of the studies, as each page says: a verdict here is one on",
         "the small model. [What could not be tested](../untested.md) names the commands for the models of the studies.",
+        "Where a page has more rows than the profile now takes, it was made before the profile was cut to 15 minutes.",
         "",
     ]
     names = sorted(file.stem for file in folder.glob("*.md") if file.stem != "index")

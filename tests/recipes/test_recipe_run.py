@@ -44,6 +44,7 @@ claims:
     reported: none
     source: table 2
     number: {metric: accuracy, baseline: tfidf}
+    set_after: the first runs
     verdicts: [{verdict: artefact of single words, when: [{lower: 0.0}], because: words do it too}]
   - {claim: "3", statement: Heads matter., reported: none, source: table 3, not_testable: no head was touched}
 profiles: {small: {data: {rows: {train: 60}}, training: {max_steps: 4}}}
@@ -92,7 +93,9 @@ def test_verdicts_follow_from_the_rules(finished):
 def test_the_run_ends_with_a_table_and_says_loudly_what_is_outside(finished):
     lines = verdict_lines(finished)
     assert any(line.startswith("!! OUTSIDE THE EXPECTED BAND: claim 1 (full)") for line in lines)
-    assert "    -> ARTEFACT OF SINGLE WORDS" in lines
+    at = lines.index("    -> ARTEFACT OF SINGLE WORDS")
+    assert lines[at + 1] == "    (its bounds were set after the first runs were seen)"
+    assert sum("bounds were set after" in line for line in lines) == 1
     found = json.loads((finished / "expect.json").read_text())
     assert unmet_lines(found)[0].startswith("!! OUTSIDE THE EXPECTED BAND: ")
 
@@ -100,7 +103,8 @@ def test_the_run_ends_with_a_table_and_says_loudly_what_is_outside(finished):
 def test_the_page_shows_claims_and_highlights_what_is_published(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     for part in ("They reported", "We measured", "Outside the expected band", "What is done as published",
-                 "<strong>last_padded</strong>", "padding was read", "artefact of single words"):  # fmt: skip
+                 "<strong>last_padded</strong>", "padding was read", "artefact of single words",
+                 "Its bounds were set after the first runs were seen."):  # fmt: skip
         assert part in page, part
 
 

@@ -12,9 +12,10 @@ from tunescope.environment import environment
 from tunescope.errors import DataError, ModelError
 from tunescope.models import load
 from tunescope.study import validate
-from tunescope.study.estimate import Shape, half_width, memory, operations, padded_tokens
+from tunescope.study.estimate import half_width, memory
 from tunescope.study.inputs import data_digests
 from tunescope.study.lens_cost import Passes, lens_operations, lens_precision
+from tunescope.study.operations import Shape, operations, padded_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +93,24 @@ def test_ablation_and_head_only_by_hand(reviews, gpt2_folder):
     assert cost["train"] == 2 * 600 * 1600
     assert cost["ablation"] == 2 * (2 * 600 * 10 * 20) * (1 + 2 * (4 + 2) * 2 / 2)
     assert memory(study.arms[0], shape(), 16) == 4 * 1000
+
+
+def test_frozen_blocks_run_once_by_hand(reviews, gpt2_folder):
+    arms = [{"name": "last", "model": str(gpt2_folder), "method": "last_k", "k": 1}]
+    study = make_study(raw_study(reviews, gpt2_folder, arms=arms, lenses=[]))
+    cost = operations(
+        study, study.arms[0], shape()
+    )  # 1 of 2 blocks is trained; 2 epochs, 1600 and 400 tokens
+    below, above = 2 * 600 / 2 * (1600 + 400), (6 * 600 / 2 * 1600 + 2 * 600 / 2 * 400) * 2
+    assert cost["train"] == below + above
+    assert cost["evaluate"] == 2 * 600 / 2 * 2000  # the lower block's output is on disk
+    never = make_study(
+        raw_study(reviews, gpt2_folder, arms=arms, lenses=[], training={"activation_store": "never"})
+    )
+    cost = operations(never, never.arms[0], shape())
+    epochs = never.training_of(never.arms[0]).get("num_train_epochs", 3)
+    assert cost["train"] == epochs * ((2 * 600 + 4 * 600 / 2) * 1600 + 2 * 600 * 400)
+    assert cost["evaluate"] == 2 * 600 * 2000
 
 
 def test_the_other_lenses_by_hand():

@@ -151,7 +151,8 @@ def _row(row: dict[str, Any]) -> list[str]:
             for cell, width in zip(wrapped, WIDTHS, strict=True)
         ]
         lines.append(("  " + "  ".join(parts)).rstrip())
-    return [*lines, f"    -> {row['verdict'].upper()}", ""]
+    late = [f"    (its bounds were set after {row['set_after']} were seen)"] if row.get("set_after") else []
+    return [*lines, f"    -> {row['verdict'].upper()}", *late, ""]
 
 
 def unmet_lines(found: dict[str, Any]) -> list[str]:

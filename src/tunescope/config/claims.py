@@ -113,6 +113,10 @@ class ClaimConfig(Strict):
     )
     lower: Number | None = Field(None, description="the least of the expected band, or null")
     upper: Number | None = Field(None, description="the most of the expected band, or null")
+    set_after: Name | None = Field(
+        None,
+        description="which numbers were known when its bounds were set, or null where none were; the page says it",
+    )
     learned: bool = Field(
         True, description="whether the verdict needs a model that learned its task: true or false"
     )
@@ -181,9 +185,7 @@ class RecipeConfig(Strict):
     form: Literal["corrected", "as published", "variant"] = Field(
         "corrected", description="corrected, as published or variant: which form of the study this is"
     )
-    unpinned: Name | None = Field(
-        None, description="why a revision of the hub is a branch and not a commit, or null"
-    )
+    unpinned: Name | None = Field(None, description="why data or a model has no commit of the hub, or null")
     columns: dict[Name, list[Name]] = Field(
         default_factory=dict,
         description="a mapping from columns to other names that a folder (--data) may give them",

@@ -32,6 +32,7 @@ class Claim:
     needed: str
     style: str
     outside: str = ""
+    set_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def claims(run: RunFolder) -> Claims | None:
             verdict=_short(str(record["verdict"])),
             style=STYLES.get(str(record["verdict"]), "undecided"),
             outside=_outside(record),
+            set_after=str(record.get("set_after") or ""),
         )
         for record in checked(result, COLUMNS).iter_rows(named=True)
     )

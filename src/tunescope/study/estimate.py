@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from torch import nn
 from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from tunescope.config import ArmConfig, LensConfig, StudyConfig
+from tunescope.config import ArmConfig, StudyConfig
 from tunescope.data.load import load_rows
 from tunescope.data.rows import Rows
-from tunescope.data.sampler import LengthGroupedSampler
 from tunescope.data.tokens import tokenize
 from tunescope.device import resolve_device
 from tunescope.models.families import Family, family_of
@@ -31,49 +29,29 @@ from tunescope.study.choose import say_trials
 from tunescope.study.context import is_prompted
 from tunescope.study.inputs import planted_name
 from tunescope.study.lens_cost import ARITHMETIC as LENS_ARITHMETIC
-from tunescope.study.lens_cost import lens_operations, lens_precision, passes_of
+from tunescope.study.lens_cost import lens_precision
+from tunescope.study.operations import Shape, lens_rows, operations, padded_tokens
 from tunescope.training.scratch_model import architecture
 from tunescope.tuning import METHODS
 
 TOKENS_PER_WORD = 1.4  # assumed where the tokenizer is yet to be trained
 ACTIVATION_BYTES = 68  # per token, unit of width and layer, in float32
 LOWEST_USE, HIGHEST_USE = 0.3, 0.8  # of the matrix-multiply rate, in a real loop
+WRITTEN = (
+    4  # what a written token costs against a read one: 8 rows at once reach a third to a fifth of the rate
+)
 PROBE_SECONDS = 1.0
 
 ARITHMETIC = (
     "Arithmetic: training takes 6 x N x tokens floating-point operations (head_only: 2 x N x tokens, once;",
-    "frozen blocks 2 x N, adapters 4 x N), a forward pass 2 x N x tokens; N counts parameters outside the",
-    "embeddings, tokens include padding, and the part of attention that grows with the square of the length is",
-    "left out. Times are for 80 % to 30 % of the measured rate of a 1024 x 1024 matrix product. Memory: 4 bytes",
+    "frozen blocks 2 x N, once where the activation store keeps them, adapters 4 x N), a forward pass 2 x N x",
+    "tokens; N counts parameters outside the embeddings, tokens include padding, and the part of attention that",
+    "grows with the square of the length is left out. Times are for 80 % to 30 % of the measured rate of a",
+    "1024 x 1024 matrix product (60 % was measured in training, docs/checks.md). Memory: 4 bytes",
     "a parameter, 12 more if trained (gradient and two moments), and 68 bytes x tokens of a batch x width x",
     "layers of activations (Korthikanti et al. 2022, in float32, attention weights not stored); Python and torch",
     "take 0.6 GB more.",
 )
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the arithmetic needs to know of an arm's model.
-
-    Attributes:
-        parameters: All of them.
-        inner: Those outside the embeddings, N.
-        width: Of the residual stream.
-        layers: Number of blocks.
-        heads: Attention heads in a block.
-        lengths: Tokens of the rows by split, after truncation.
-        cut: Share of truncated rows by split.
-        assumed: Whether lengths are a guess from words.
-    """
-
-    parameters: int
-    inner: int
-    width: int
-    layers: int
-    heads: int
-    lengths: dict[str, np.ndarray]
-    cut: dict[str, float]
-    assumed: bool
 
 
 def estimate(study: StudyConfig, progress: Progress = SILENT) -> str:
@@ -192,77 +170,6 @@ def _config(arm: ArmConfig, classes: int) -> tuple[PretrainedConfig, Family, Any
     config, family, _ = read_config(source)
     config.num_labels = classes
     return config, family, read_tokenizer(source, config)
-
-
-def padded_tokens(lengths: np.ndarray, batch: int) -> int:
-    """Return the tokens of one epoch, padding included, in the batches that training would form."""
-    ordered = lengths[LengthGroupedSampler(lengths, batch, seed=0).order()]
-    return sum(
-        int(part.max()) * len(part) for part in np.array_split(ordered, range(batch, len(ordered), batch))
-    )
-
-
-def operations(study: StudyConfig, arm: ArmConfig, shape: Shape) -> dict[str, float]:
-    """Return the floating-point operations of one seed of an arm: train, evaluate, and every lens."""
-    writes = study.task == "summarise"
-    size = (
-        shape.parameters if writes else shape.inner
-    )  # what writes multiplies by its embeddings at every token
-    cost = {"evaluate": 2.0 * size * _evaluated(study, arm, shape)}
-    if is_prompted(arm):
-        if writes:
-            return cost  # the prompt is the study's: nothing is chosen
-        asked = len(arm.options.get("prompts") or [1]) * min(len(shape.lengths["train"]), arm.options["rows"])
-        return {"choose": 2.0 * shape.inner * asked * float(shape.lengths["train"].mean()), **cost}
-    training = study.training_of(arm)
-    batch = int(training.get("per_device_train_batch_size", 16))
-    epoch = padded_tokens(shape.lengths["train"], batch) * arm.train_share
-    epochs = float(training.get("num_train_epochs", 3))
-    if int(training.get("max_steps") or -1) > 0:
-        epochs = int(training["max_steps"]) * batch / max(1, len(shape.lengths["train"]))
-    frozen = METHODS[arm.method].frozen_trunk
-    times = 1.0 if frozen else epochs
-    cost = {"train": per_token(arm, shape) * size * epoch * times, **cost}
-    if "validation" in shape.lengths and not frozen and training.get("eval_strategy") != "no":
-        cost["train"] += 2.0 * size * float(shape.lengths["validation"].sum()) * epochs
-    for lens in study.lenses:
-        passes = passes_of(
-            lens_rows(lens, shape.lengths), shape.lengths["train"], shape.inner, shape.layers, shape.heads
-        )
-        cost[lens.lens] = lens_operations(lens, passes)
-    return cost
-
-
-def _evaluated(study: StudyConfig, arm: ArmConfig, shape: Shape) -> float:
-    """Return the tokens that pass through a model to evaluate it: read, and of summaries also written."""
-    if study.task != "summarise":
-        return sum(float(lengths.sum()) for lengths in shape.lengths.values())
-    options = study.summarise_of(arm)
-    written = [shape.lengths[split] for split in options.splits if split in shape.lengths]
-    return sum(float(lengths.sum()) + options.max_summary * len(lengths) for lengths in written)
-
-
-def per_token(arm: ArmConfig, shape: Shape) -> float:
-    """Return the operations of training by one token, in units of N: 2 forward, 2 back, 2 for the weights.
-
-    Blocks below the first trained one take the way forward alone, and what an adapter or a bias trains is next to
-    nothing beside N.
-    """
-    if METHODS[arm.method].frozen_trunk:
-        return 2.0
-    layers = (arm.options.get("peft") or {}).get("layers_to_transform")
-    lowest = min(layers) if isinstance(layers, list) and layers else layers if isinstance(layers, int) else 0
-    if arm.method == "last_k":
-        lowest = max(0, shape.layers - int(arm.options["k"]))
-    weights = 4.0 if arm.method in ("full", "last_k") else 2.0
-    return 2.0 + weights * (shape.layers - lowest) / shape.layers
-
-
-def lens_rows(lens: LensConfig, lengths: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
-    """Return the lengths of the split that a lens looks at, and how many of its rows it takes."""
-    rows = lens.options.get("rows") or {}
-    own = lengths.get(rows.get("split", "validation"), np.zeros(0, dtype=np.int64))
-    return own, min(len(own), int(rows.get("n", len(own))))
 
 
 def _arm_lines(

@@ -129,7 +129,8 @@ def claims(wanted: Sequence[ClaimConfig], evidence: Evidence) -> LensOutput | No
     Returns:
         One row for each claim and arm (or pair of arms): ``claim``, ``statement``, ``theirs``, ``source``,
         ``published``, ``arms``, ``ours``, ``value`` with its interval, ``verdict``, ``why``, ``rule``, ``lower`` and
-        ``upper`` (the expected band), ``outside`` (whether the number lies outside it), ``needed``.
+        ``upper`` (the expected band), ``outside`` (whether the number lies outside it), ``needed``, ``set_after``
+        (which numbers were known when its bounds were set).
     """
     if not wanted:
         return None
@@ -149,6 +150,7 @@ def _stated(claim: ClaimConfig) -> dict[str, Any]:
     return {
         "metric": "claim", "claim": claim.claim, "statement": claim.statement, "theirs": claim.reported,
         "source": claim.source, "published": claim.published, "rule": rule, "needed": claim.needed,
+        "set_after": claim.set_after if claim.verdicts else None,
         "lower": claim.lower, "upper": claim.upper,
     }  # fmt: skip
 
