@@ -10,7 +10,8 @@ from tunescope.report import costs
 from tunescope.report.cards import one_training
 from tunescope.report.figures import cost, style
 from tunescope.report.figures.select import pooled
-from tunescope.report.quality import Strip, majority_of, of_method, record_of, shared_domain, strip
+from tunescope.report.of_method import of_method
+from tunescope.report.quality import Strip, majority_of, record_of, shared_domain, strip
 from tunescope.report.read import ArmRun, RunFolder, reading
 from tunescope.report.tables import Table
 from tunescope.report.text import (
@@ -37,7 +38,7 @@ class ArmRow:
         about: Method and model of an arm, or what a baseline is.
         colour: The arm's place among the colours; None for a baseline.
         seeds: The seeds it was trained with.
-        accuracy: On the headline split; over several seeds the mean, with the ends of all intervals.
+        accuracy: On the headline split; over several seeds the mean, with an interval for other seeds and rows.
         f1: Macro F1 likewise.
         spread: The least and the most accuracy over seeds, where there are several.
         learned: Whether the accuracy's interval clears the majority baseline; None where that is not known.
@@ -151,8 +152,8 @@ def _row(run: RunFolder, arm: str, trained: Sequence[ArmRun]) -> ArmRow:
         about=about,
         colour=run.arm_names.index(arm) % len(style.ARM_COLOURS) if arm in run.arm_names else None,
         seeds=tuple(item.seed for item in trained),
-        accuracy=of_method(run, arm, len(known), measured),
-        f1=pooled(record_of(metrics, run.split, "f1_macro") for metrics in known),
+        accuracy=of_method(run, arm, records, "accuracy"),
+        f1=of_method(run, arm, [record_of(metrics, run.split, "f1_macro") for metrics in known], "f1_macro"),
         spread=(min(values), max(values)) if len(values) > 1 else None,
         learned=_learned(measured, majority_of(first, run.split)),
         trained=finite(first.get("trainable_parameters")),

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from tunescope.report import arms
-from tunescope.report.figures.select import only, pooled, values
-from tunescope.report.quality import Strip, strip
+from tunescope.report.figures.select import only, over_seeds, values
+from tunescope.report.of_method import of_method
+from tunescope.report.quality import Strip, record_of, strip
 from tunescope.report.read import RunFolder
 from tunescope.report.text import Estimate, listed, number, plural, signed
 
@@ -30,7 +31,7 @@ class Option:
         arm: Its name.
         about: Its method and model.
         colour: Its place among the colours.
-        quality: Over its seeds: the mean, with the ends of all intervals.
+        quality: Over its seeds: the mean, with an interval for other seeds and rows.
         drawn: The same as a small drawing; the tick is the majority baseline.
         learned: Whether it learned the task; None where that is not known.
         seconds: Training time.
@@ -129,13 +130,9 @@ def _option(run: RunFolder, row: arms.ArmRow, metric: str) -> Option:
 
 
 def _quality(run: RunFolder, arm: str, metric: str) -> Estimate:
-    records = [
-        record
-        for item in run.of(arm)
-        for record in (item.metrics or {}).get("records", [])
-        if (record.get("split"), record.get("metric"), record.get("class")) == (run.split, metric, None)
-    ]
-    return pooled(records)
+    return of_method(
+        run, arm, [record_of(item.metrics, run.split, metric) for item in run.of(arm) if item.metrics], metric
+    )
 
 
 def _forgetting(run: RunFolder, arm: str) -> Estimate:
@@ -146,7 +143,7 @@ def _forgetting(run: RunFolder, arm: str) -> Estimate:
         for record in (item.metrics or {}).get("records", [])
         if record.get("metric") in FORGETTING and record.get("class") is None
     ]
-    return pooled(records)
+    return over_seeds(records)
 
 
 def _bias(run: RunFolder, arm: str) -> tuple[Estimate, str]:
@@ -157,7 +154,7 @@ def _bias(run: RunFolder, arm: str) -> tuple[Estimate, str]:
     table = only(result.table, arm=arm, model="tuned", part="all", metric="margin_change")
     gaps: list[tuple[float, Estimate, str]] = []
     for suite in values(_of_people(result.table, table), "suite"):
-        gap = pooled(only(table, suite=suite).to_dicts())
+        gap = over_seeds(only(table, suite=suite).to_dicts())
         if gap.value is not None:
             gaps.append((abs(gap.value), gap, str(suite)))
     if not gaps:

@@ -9,7 +9,8 @@ from typing import Any
 from tunescope.report.arms import said
 from tunescope.report.figures import grids as curves
 from tunescope.report.figures import style
-from tunescope.report.figures.select import pooled
+from tunescope.report.figures.select import over_seeds
+from tunescope.report.of_method import of_method
 from tunescope.report.quality import Strip, record_of, shared_domain, strip
 from tunescope.report.read import RunFolder, reading
 from tunescope.report.text import Estimate, duration, finite, listed, number
@@ -71,7 +72,7 @@ def grids(run: RunFolder) -> Grids | None:
 def _grid(run: RunFolder, one: Mapping[str, Any], metric: str, place: int) -> Grid:
     chosen = set(map(str, one["chosen"]))
     axes = {str(axis["key"]): [said(value) for value in axis["values"]] for axis in one["axes"]}
-    values = [pooled([dict(seed) for seed in point["seeds"]]) for point in one["points"]]
+    values = [over_seeds([dict(seed) for seed in point["seeds"]], metric) for point in one["points"]]
     domain = shared_domain(values)
     rows = tuple(
         _trial(point, value, strip(value, (), domain), chosen)
@@ -134,10 +135,15 @@ def _learning(run: RunFolder, one: Mapping[str, Any], metric: str, place: int) -
     names = [str(point["arm"]) for point in one["points"]]
     shares = [float(point["point"][SHARE]) for point in one["points"]]
     tested = [
-        pooled(record_of(item.metrics, run.split, metric) for item in run.of(name) if item.metrics)
+        of_method(
+            run,
+            name,
+            [record_of(item.metrics, run.split, metric) for item in run.of(name) if item.metrics],
+            metric,
+        )
         for name in names
     ]
-    validation = [pooled([dict(seed) for seed in point["seeds"]]) for point in one["points"]]
+    validation = [over_seeds([dict(seed) for seed in point["seeds"]], metric) for point in one["points"]]
     lines = [(str(run.split), list(zip(shares, tested, strict=True)))] if run.split else []
     if run.split != "validation":
         lines.append(("validation", list(zip(shares, validation, strict=True))))

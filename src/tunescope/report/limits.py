@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tunescope.report import arms, comparison
 from tunescope.report.audit import audit_findings
@@ -36,22 +36,34 @@ def limits(run: RunFolder, found: Sequence[Score] | None = None) -> list[str]:
             "of the training data would change is not measured; small differences between arms may be "
             "nothing but that."
         )
-    bounds = [(score.accuracy.low, score.accuracy.high) for score in found]
     told += _elsewhere(run)
     told += comparison.undecided(run)
-    widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
-    if widths:
-        n = found[0].accuracy.n
-        told.append(
-            f"With {plural(n or 0, f'{run.split} row')}, an accuracy is known to about "
-            f"±{100 * max(widths):.1f} percentage points; arms closer together than this are not told apart "
-            "by looking at their intervals."
-        )
+    told += _widths(run, found)
     told += arms.notes_of_arms(run)
     told += _evidence_limits(run)
     told += _lens_limits(run)
     notes = [str(note) for note in (run.compare or {}).get("assumptions") or []]
     return told + [f"Assumed, because the folders do not say: {note}" for note in notes]
+
+
+def _widths(run: RunFolder, found: Sequence[Score]) -> Iterator[str]:
+    """Yield how sure accuracies are: of one training by its rows, of several seeds by both, which differs by arm."""
+    widths = {
+        score.arm: 50 * (score.accuracy.high - score.accuracy.low)
+        for score in found
+        if score.accuracy.low is not None and score.accuracy.high is not None
+    }
+    if not widths:
+        return
+    rows, seeds = plural(found[0].accuracy.n or 0, f"{run.split} row"), max(score.seeds for score in found)
+    worst, best = max(widths, key=widths.__getitem__), min(widths, key=widths.__getitem__)
+    known = f"an accuracy is known to about ±{widths[worst]:.1f} percentage points"
+    if seeds > 1:
+        rows += f" and {plural(seeds, 'seed')}"
+        if widths[worst] > widths[best]:
+            ends = f"±{widths[best]:.1f} ({best}) to ±{widths[worst]:.1f}"
+            known = f"accuracies are known to {ends} percentage points ({worst})"
+    yield f"With {rows}, {known}; arms closer together than this are not told apart by looking at their intervals."
 
 
 def _elsewhere(run: RunFolder) -> list[str]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from tunescope.report.figures import style
 from tunescope.report.figures.select import estimate, only, pooled
+from tunescope.report.of_method import of_method
 from tunescope.report.read import RunFolder
 from tunescope.report.text import Estimate, finite, interval, listed, number, plural
 
@@ -83,31 +84,15 @@ def scores(run: RunFolder) -> list[Score]:
         trained = [item for item in run.of(arm) if item.metrics is not None]
         measured = pooled(record_of(item.metrics, run.split, "accuracy") for item in trained)
         if measured.known:
-            accuracy = of_method(run, arm, len(trained), measured)
-            f1 = pooled(record_of(item.metrics, run.split, "f1_macro") for item in trained)
+            accuracy, f1 = (
+                of_method(run, arm, [record_of(item.metrics, run.split, metric) for item in trained], metric)
+                for metric in ("accuracy", "f1_macro")
+            )
             majority = majority_of(trained[0].metrics, run.split)
             frequent = _frequent_class(trained[0].metrics, run.split)
             colour = position % len(style.ARM_COLOURS)
             found.append(Score(arm, colour, accuracy, measured, f1, majority, frequent, len(trained)))
     return found
-
-
-def of_method(run: RunFolder, arm: str, seeds: int, measured: Estimate) -> Estimate:
-    """Return an arm's accuracy with the interval of seeds and rows that the comparison gives several seeds.
-
-    Where there is one seed, or no comparison on the headline split, it is ``measured``: these trainings, other rows.
-    """
-    compared = run.comparison
-    if seeds < 2 or not isinstance(compared, Mapping) or compared.get("split") != run.split:
-        return measured
-    for one in compared.get("arms") or ():
-        own = one.get("accuracy") if isinstance(one, Mapping) and one.get("arm") == arm else None
-        if isinstance(own, Mapping) and finite(own.get("low")) is not None:
-            note = "; ".join(dict.fromkeys(note for note in (measured.note, one.get("note")) if note))
-            return Estimate(
-                measured.value, finite(own["low"]), finite(own.get("high")), measured.n, note or None
-            )
-    return measured
 
 
 def majority_of(metrics: Mapping[str, Any] | None, split: str | None) -> float | None:
@@ -166,7 +151,7 @@ def answer(run: RunFolder, found: Sequence[Score]) -> list[Piece]:
     failed = [score for score in ranked if score.learned is False]
     n = found[0].accuracy.n
     seeds = max(score.seeds for score in found)
-    of_methods = all(score.accuracy is not score.trained for score in found if score.seeds > 1)
+    of_methods = all(score.accuracy != score.trained for score in found if score.seeds > 1)
     what = "of seeds and rows" if of_methods else "from end to end"
     several = f" (means over {seeds} seeds, intervals {what})" if seeds > 1 else ""
     on = f"On {plural(n, f'{run.split} row')}" if n else f"On the {run.split} rows"

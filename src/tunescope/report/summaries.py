@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from tunescope.files import read_json
-from tunescope.report.quality import Estimate, Piece, pooled, record_of
+from tunescope.report.figures.select import over_seeds, pooled
+from tunescope.report.quality import Estimate, Piece, record_of
 from tunescope.report.read import RunFolder, reading
 from tunescope.report.tables import Table
 from tunescope.report.text import number, percent, plural, probability
@@ -104,12 +105,24 @@ def _lines(run: RunFolder, metrics: tuple[str, ...]) -> tuple[Line, ...]:
     lines = []
     for arm in run.arm_names:
         trained = [item.metrics for item in run.of(arm) if item.metrics is not None]
-        values = tuple(pooled(record_of(one, run.split, metric) for one in trained) for metric in metrics)
+        values = tuple(_of_arm(run, arm, metric, trained) for metric in metrics)
         lines.append(Line(arm, values, False, str((trained[0].get("notes") or [""])[0]) if trained else ""))
     for baseline in run.baselines:
         values = tuple(pooled([record_of(baseline.metrics, run.split, metric)]) for metric in metrics)
         lines.append(Line(baseline.name, values, True, baseline.about))
     return tuple(lines)
+
+
+def _of_arm(run: RunFolder, arm: str, metric: str, trained: list[dict[str, Any]]) -> Estimate:
+    """Return an arm's metric; over several seeds as the comparison resampled it, else from the trainings' intervals."""
+    measured = over_seeds(record_of(one, run.split, metric) for one in trained)
+    path = run.folder / "summaries.json"
+    if len(trained) < 2 or not path.is_file():
+        return measured
+    for one in read_json(path).get("arms", []):
+        if (one["arm"], one["split"], one["metric"]) == (arm, run.split, metric) and one["low"] is not None:
+            return replace(measured, low=one["low"], high=one["high"], note=one["note"] or measured.note)
+    return measured
 
 
 def _method(run: RunFolder) -> str:

@@ -6,6 +6,7 @@ source of chance, and only several seeds tell about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,45 @@ def independent_difference(
     interval = percentile_interval(value, draws, n, f"{first.interval.method}, seeds apart", level)
     error = float(np.hypot(first.seed_error, second.seed_error))
     return MultiBootstrap(interval, draws, error, float("nan"))
+
+
+def metric_ends(metric: str) -> tuple[float, float]:
+    """Return the least and the most that a metric can be; shares and areas lie between 0 and 1."""
+    if metric == "matthews_corrcoef":
+        return -1.0, 1.0
+    return 0.0, float("inf") if metric == "log_loss" else 1.0
+
+
+def few_seeds_note(seeds: int) -> str | None:
+    """Return what so few seeds do to an interval, or None where they are enough."""
+    few = f"{seeds} seeds tell little of their spread: the interval is wide rather than narrow"
+    return few if seeds < LEAST_SEEDS else None
+
+
+def of_trainings(intervals: Sequence[tuple[float, float, float]], level: float = 0.95) -> Interval:
+    """Return the mean over seeds for other seeds and rows, where each training's interval is all that is known.
+
+    ``mean -+ sqrt(rows^2 + seeds^2)``: ``seeds`` is Student's t of S - 1 degrees of freedom on the values, ``rows`` the
+    mean distance of the intervals' ends from their values, on either side. The error of a mean is never more than the
+    mean of the errors, so this is no narrower than :func:`multi_bootstrap`, which sees how the trainings err together.
+
+    Args:
+        intervals: ``(value, low, high)`` of each training, of the same rows; 2 or more.
+        level: The coverage of the intervals and of what is returned.
+
+    Raises:
+        ValueError: There are fewer than 2 trainings.
+    """
+    known = np.asarray(intervals, dtype=np.float64)
+    if known.ndim != 2 or len(known) < LEAST_FOR_METHODS:
+        raise ValueError(f"expected (value, low, high) of 2 or more trainings; found {known.shape}")
+    values, seeds = known[:, 0], len(known)
+    spread = special.stdtrit(seeds - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(seeds)
+    below, above = (values - known[:, 1]).mean(), (known[:, 2] - values).mean()
+    mean = float(values.mean())
+    low, high = mean - float(np.hypot(below, spread)), mean + float(np.hypot(above, spread))
+    method = f"{seeds} seeds (Student's t) and each training's own interval"
+    return Interval(mean, low, high, 0, method, few_seeds_note(seeds))
 
 
 def seed_spread(values: Any, level: float = 0.95) -> dict[str, Any]:

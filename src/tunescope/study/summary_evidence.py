@@ -13,13 +13,15 @@ from tunescope.files import atomic_path, write_json
 from tunescope.folders import whole_folder
 from tunescope.seeds import derive_seed
 from tunescope.stats.intervals import bootstrap_means
+from tunescope.stats.multiboot import LEAST_FOR_METHODS, few_seeds_note, multi_bootstrap
 from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
 from tunescope.study.context import Context
 from tunescope.study.summarise import LOSS
 from tunescope.study.summary_stages import COMPARISON
 from tunescope.summaries import lead, oracle, random_sentences, score_summaries
-from tunescope.summaries.metrics import MetricOptions, summarise_scores
+from tunescope.summaries.metrics import METRICS, MetricOptions, summarise_scores
 
+RESAMPLES = 2000
 COMPARED = ("rouge1", "rouge2", "rougeL", "rougeLsum", "meteor", LOSS)
 ABOUT = {
     "lead-3": "the first three sentences of the article",
@@ -89,16 +91,48 @@ def make_comparison(context: Context) -> None:
         "Differences of means over the same rows (first minus second; seeds averaged per row first), bootstrap "
         "intervals over rows, sign-flip tests, p corrected over all comparisons (Benjamini-Hochberg)."
     )
-    write_json(context.path / COMPARISON, {"about": about, "records": records})
+    arms = _over_seeds(context) if len(study.seeds) >= LEAST_FOR_METHODS else []
+    write_json(context.path / COMPARISON, {"about": about, "records": records, "arms": arms})
+
+
+def _over_seeds(context: Context) -> list[dict[str, Any]]:
+    """Return every arm's means with intervals of seeds and rows, on the rows where every seed's summary has a value."""
+    study = context.study
+    found = []
+    for arm in study.arms:
+        tables = _tables(context, arm.name)
+        for split in study.summarise_of(arm).splits:
+            own = [table.filter(pl.col("split") == split).sort("row_id") for table in tables]
+            for metric in (*METRICS, LOSS):
+                each = np.array(
+                    [table[metric].cast(pl.Float64).fill_null(np.nan).to_numpy() for table in own]
+                )
+                each = each[:, np.isfinite(each).all(axis=0)]
+                if each.shape[1] < 2:
+                    continue
+                generator = np.random.default_rng(derive_seed(study.seeds[0], "comparison"))
+                n = each.shape[1]
+                weights = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).T / n
+                interval = multi_bootstrap(each.mean(axis=1), each @ weights, n).interval
+                low, high = (None if end is None else max(end, 0.0) for end in (interval.low, interval.high))
+                found.append({
+                    "arm": arm.name, "split": split, "metric": metric, **interval.record(), "low": low, "high": high,
+                    "note": interval.note or few_seeds_note(len(own)),
+                })  # fmt: skip
+    return found
+
+
+def _tables(context: Context, arm: str) -> list[pl.DataFrame]:
+    """Return what an arm wrote and how it scored, one table a seed."""
+    return [
+        pl.read_parquet(context.path / "arms" / arm / f"seed-{seed}" / "predictions.parquet")
+        for seed in context.study.seeds
+    ]
 
 
 def _scores(context: Context, arm: str, split: str) -> pl.DataFrame | None:
     """Return a row's scores, averaged over seeds."""
-    tables = [
-        pl.read_parquet(context.path / "arms" / arm / f"seed-{seed}" / "predictions.parquet")
-        for seed in context.study.seeds
-    ]
-    own = pl.concat(tables).filter(pl.col("split") == split)
+    own = pl.concat(_tables(context, arm)).filter(pl.col("split") == split)
     if not own.height:
         return None
     return own.group_by("row_id", maintain_order=True).agg(pl.col(list(COMPARED)).mean())

@@ -26,6 +26,7 @@ from tunescope.stats.power import unpaired_detectable
 from tunescope.stats.tests import CORRECTIONS
 
 LEAST, MOST = 2000, 10_000
+_BESIDE = ("f1_macro",)  # what the table of arms shows beside accuracy
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def compare_arms(
 
     Returns:
         JSON-able: ``metric``, ``split``, ``n``, ``majority``, ``arms`` (value, interval, ``learned``, ``spread``
-        over seeds, ``seeds`` one by one), ``pairs`` and ``against_baselines`` (difference ``value``, ``low``,
-        ``high``, ``p``, ``q``, ``mcnemar`` per seed, ``detectable``, ``equivalence``, ``scope``, ``verdict`` and
-        ``better`` of what the scope says, ``methods`` with ``verdict``, ``better`` and ``because`` of the methods,
-        ``sentence``), ``ranking`` (a sentence), ``unpaired_detectable``, and the options.
+        over seeds, ``seeds`` one by one, and of several seeds macro F1 under ``beside``), ``pairs`` and
+        ``against_baselines`` (difference ``value``, ``low``, ``high``, ``p``, ``q``, ``mcnemar`` per seed,
+        ``detectable``, ``equivalence``, ``scope``, ``verdict`` and ``better`` of what the scope says, ``methods``
+        with ``verdict``, ``better`` and ``because`` of the methods, ``sentence``), ``ranking`` (a sentence),
+        ``unpaired_detectable``, and the options.
 
     Raises:
         DataError: The metric is not known, or runs do not have the same rows and labels.
@@ -97,6 +99,15 @@ def compare_arms(
     accuracy = measured if options.metric == "accuracy" else _measured(rows, "accuracy", options)
     majority = _majority(rows)
     found = {name: _arm(measured, accuracy, name, majority["value"]) for name in (*arms, *others)}
+    for metric in _BESIDE:
+        several = [arm for arm in arms if len(measured.runs(arm)) > 1]
+        if several and metric != options.metric:
+            beside = _measured(rows, metric, options)
+            for arm in several:
+                found[arm]["beside"] = {
+                    **found[arm].get("beside", {}),
+                    metric: arm_interval(beside, arm).record(),
+                }
     pairs = _pairs(measured, list(combinations(arms, 2)), found, options)
     against = _pairs(measured, [(arm, name) for arm in arms for name in others], found, options)
     return {

@@ -15,9 +15,10 @@ from tunescope.stats.equivalence import Equivalence, equivalent_draws, equivalen
 from tunescope.stats.intervals import Interval, percentile_interval, wilson
 from tunescope.stats.multiboot import (
     LEAST_FOR_METHODS,
-    LEAST_SEEDS,
     MultiBootstrap,
+    few_seeds_note,
     independent_difference,
+    metric_ends,
     multi_bootstrap,
 )
 from tunescope.stats.paired import Agreement, Draws, agreement, bootstrap_p, tango
@@ -118,11 +119,9 @@ def rows_interval(measured: Measured, arm: str) -> Interval:
 
 def _within(found: Interval, metric: str, seeds: int) -> Interval:
     """Cut an interval where the metric ends: Student's t of two seeds knows of no ends. Say what few seeds do to it."""
-    least = -1.0 if metric == "matthews_corrcoef" else 0.0
-    most = float("inf") if metric == "log_loss" else 1.0
+    least, most = metric_ends(metric)
     low, high = (None if end is None else min(max(end, least), most) for end in (found.low, found.high))
-    few = f"{seeds} seeds tell little of their spread: the interval is wide rather than narrow"
-    notes = "; ".join(one for one in (found.note, few if seeds < LEAST_SEEDS else None) if one)
+    notes = "; ".join(one for one in (found.note, few_seeds_note(seeds)) if one)
     return Interval(found.value, low, high, found.n, found.method, notes or None)
 
 
