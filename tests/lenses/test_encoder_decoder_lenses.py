@@ -22,7 +22,6 @@ from tunescope.lenses import LENSES, look
 from tunescope.lenses.ablation.components import all_but_one, every, group, pairs, parse, removals
 from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks
 from tunescope.lenses.ablation.directions import Direction, directions_of
-from tunescope.lenses.ablation.options import AblationOptions, planned
 from tunescope.lenses.ablation.replacement import (
     Donors,
     Statistics,
@@ -219,18 +218,6 @@ BAD = [
 def test_components_outside_the_model_are_refused(models, text, message):
     with pytest.raises(LensError, match=message):
         parse(models[0], text)
-
-
-REFUSED = {"as_published": "bad", "screen": {}}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_options_that_are_not_there_yet_are_refused(models, name):
-    options = AblationOptions.model_construct(
-        **{**dict(AblationOptions()), name: REFUSED[name] or {"by": "x"}}
-    )
-    with pytest.raises(LensError, match=f"The option {name} of the lens ablation is not yet available"):
-        planned(models[0], options)
 
 
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])

@@ -10,19 +10,9 @@ import torch
 from subjects import make_rows, make_subject
 from test_planted_head import planted_rows
 
-from tiny import FAMILIES, NAMES, families, tiny_folder
-from tiny_encoder_decoder import folder_of
-from tunescope.capture.patch import check_places
-from tunescope.capture.patch_models import (
-    GraftPart,
-    grafted,
-    names_of,
-    parts_of,
-    require_same_shape,
-    rows_of,
-    trunk_state,
-    tuned_readout,
-)
+from tiny import FAMILIES, families, tiny_folder
+from tunescope.capture.graft_parts import GraftPart, names_of, parts_of, rows_of
+from tunescope.capture.patch_models import grafted, require_same_shape, trunk_state, tuned_readout
 from tunescope.errors import LensError, ModelError, SiteError
 from tunescope.lenses import LensRows
 from tunescope.lenses.grafting.lens import GraftOptions, run, single_parts
@@ -282,18 +272,3 @@ def test_a_nan_names_its_block_and_row_in_patches_and_grafts(tmp_path):
     options = patching.PatchingOptions(rows=ROWS, pairs={"kind": "rows"})
     with pytest.raises(LensError, match=named):
         patching.run(make_subject(tuned, tuned, base_head="none"), options)
-
-
-def test_models_of_two_stacks_are_refused_by_name(tmp_path):
-    models = [
-        load(str(folder_of("t5", tmp_path / str(seed), names=list(NAMES), seed=seed))) for seed in (0, 1)
-    ]
-    subject = make_subject(*models, make_rows(30))
-    with pytest.raises(
-        LensError, match="T5 has an encoder and a decoder; patches and grafts across models know one"
-    ):
-        run(subject, GraftOptions(rows=ROWS))
-    with pytest.raises(
-        SiteError, match="T5 has an encoder and a decoder; patching is made for models of one stack"
-    ):
-        check_places(models[0], [])

@@ -43,9 +43,15 @@ def test_the_page_draws_the_planted_head_and_where_grafting_finds_the_task(tmp_p
     lane = figure(page, "depth-1")
     assert any("grafted up to here" in note["text"] for note in lane["layout"]["annotations"])
     sentences = {output.lens: [one.sentence for one in output.findings] for output in outputs}
-    assert "Tuning put the task as deep as block 1" in sentences["grafting"][0]
-    assert "L1.attention (1 part) suffice" in sentences["grafting"][3]
-    assert all(one.verdict == "found" for output in outputs[1:] for one in output.findings)
+    # All that tuning changed lies in block 1, so that where the curve rises was known before: no sentence says it.
+    assert "Of all heads, the tuned weights of head L1H2 alone" in sentences["grafting"][0]
+    assert not any("(1 part) suffice" in one or "Tuning put" in one for one in sentences["grafting"])
+    assert not any(
+        "Of all sublayers" in one for one in sentences["grafting"]
+    )  # one holds everything, the rest nothing
+    assert [output.findings[0].verdict for output in outputs[1:]] == ["found", "found"]
+    sets = outputs[2].table.filter((pl.col("scope") == "greedy") & (pl.col("metric") == "recovered_accuracy"))
+    assert sets.select("component", "by_construction").rows() == [("L1.attention", "everything")]
     full = outputs[2].table.filter(
         (pl.col("scope") == "rows") & (pl.col("share") == 1) & (pl.col("metric") == "recovered_accuracy")
     )

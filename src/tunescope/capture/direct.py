@@ -8,6 +8,8 @@ attribution; Elhage et al. 2021, and Kobayashi et al. 2021, arXiv 2109.07152, fo
 * Pre-norm (GPT-2, GPT-NeoX, Llama, Qwen): one norm is on the path, the final one.
 * Post-norm (BERT and its relatives): every norm of a later sublayer is on the path, and each is held fixed. The
   embeddings count as they leave their own norm.
+* Encoder-decoders (T5, BART): the head reads the decoder, so the parts are the decoder's: its embeddings, its two
+  attentions and MLPs. What the encoder found is in what the heads of cross-attention write.
 
 What a part does by changing what later blocks compute is not in it.
 """
@@ -20,7 +22,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from tunescope.capture.direct_parts import CROSS, Component, attentions, components_of, read_stack
 from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Reader, Site, head_weights, locate
 from tunescope.capture.stored import norms_of
@@ -31,30 +35,6 @@ from tunescope.models.heads import ReorderedHead, SigmoidHead
 from tunescope.seeds import derive_seed
 
 NEARLY_ZERO = 1e-6  # below this the gain of a nonlinearity is taken as 1, its slope at 0
-
-
-@dataclass(frozen=True)
-class Component:
-    """One part that writes into the residual stream.
-
-    Attributes:
-        site: ``embeddings``, ``head_out``, ``attention_bias``, ``mlp_out``, or ``constant`` (what the biases of norms
-            and head add whatever the text is).
-        layer: The layer, where it has one.
-        head: The head, where it is one.
-    """
-
-    site: str
-    layer: int | None = None
-    head: int | None = None
-
-    @property
-    def name(self) -> str:
-        """How reports write it."""
-        if self.site == "head_out":
-            return f"L{self.layer}H{self.head}"
-        where = "" if self.layer is None else f"L{self.layer}."
-        return where + {"attention_bias": "attention bias", "mlp_out": "mlp"}.get(self.site, self.site)
 
 
 @dataclass(frozen=True)
@@ -72,15 +52,6 @@ class Direct:
     shares: torch.Tensor
     random: torch.Tensor
     logits: torch.Tensor
-
-
-def components_of(classifier: Classifier) -> list[Component]:
-    """Return the parts of a model in order: embeddings, then heads, attention bias and MLP of each layer, constant."""
-    found = [Component("embeddings")]
-    for layer in range(classifier.n_layers):
-        found += [Component("head_out", layer, head) for head in range(classifier.n_heads)]
-        found += [Component("attention_bias", layer), Component("mlp_out", layer)]
-    return [*found, Component("constant")]
 
 
 @torch.no_grad()
@@ -178,34 +149,52 @@ class Path:
             norm = self.classifier.trunk.get_submodule(self.classifier.family.final_norm)
             way = self._through(norm, self._at("final_norm_in"), way)
         for layer in reversed(range(self.classifier.n_layers)):
-            mlp, heads, bias = self._parts(layer)
+            mlp = self._at("mlp_out", layer)
+            written = [self._attention(kind, layer) for kind in attentions(self.classifier)]
+            norms, sums = ([], []) if pre else self._sums(layer, written, mlp)
             if not pre:
-                way = self._through(
-                    norms_of(self.classifier, layer)[-1], self._at("resid_mid", layer) + mlp, way
-                )
+                way = self._through(norms[-1], sums[-1], way)
             found = [self._share(mlp, way)]
-            if not pre:
-                stream = self._at("resid_pre", layer) + heads.sum(0) + bias
-                way = self._through(norms_of(self.classifier, layer)[0], stream, way)
-            found.append(self._share(bias.expand_as(mlp), way))
-            found += [self._share(head, way) for head in heads.flip(0)]
+            for index in reversed(range(len(written))):
+                heads, bias = written[index]
+                if not pre:
+                    way = self._through(norms[index], sums[index], way)
+                found.append(self._share(bias.expand_as(mlp), way))
+                found += [self._share(head, way) for head in heads.flip(0)]
             shares += [one for one, _ in found]
             random += [one for _, one in found]
         last = self._share(self._at("embeddings"), way)
         return [last[0], *reversed(shares)], [last[1], *reversed(random)]
 
     def _at(self, name: str, layer: int | None = None) -> torch.Tensor:
-        return self.pooled.take(self.values[Site(name, layer)])
+        return self.pooled.take(self.values[Site(name, layer, read_stack(self.classifier))])
 
-    def _parts(self, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what MLP [B, P, D], heads [H, B, P, D] and attention bias [D] write at the tokens that are read."""
-        weights = head_weights(self.classifier, layer).double()
-        z = self._at("head_z", layer).unflatten(-1, (self.classifier.n_heads, -1))
+    def _attention(self, kind: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what an attention's heads [H, B, P, D] and its bias [D] write at the tokens that are read."""
+        stack = read_stack(self.classifier)
+        weights = head_weights(self.classifier, layer, stack, kind == CROSS).double()
+        z = self._at(f"{kind}head_z", layer).unflatten(-1, (self.classifier.n_heads, -1))
         heads = torch.einsum("bphd,hde->hbpe", z, weights)
-        projection = plain_layer(locate(self.classifier, Site("attn_out", layer)).module)
+        projection = plain_layer(locate(self.classifier, Site(f"{kind}attn_out", layer, stack)).module)
         bias = getattr(projection, "bias", None)
         width = torch.zeros(self.classifier.width, dtype=torch.float64, device=heads.device)
-        return self._at("mlp_out", layer), heads, width if bias is None else bias.double()
+        return heads, width if bias is None else bias.double()
+
+    def _sums(
+        self, layer: int, written: Sequence[tuple[torch.Tensor, torch.Tensor]], mlp: torch.Tensor
+    ) -> tuple[list[nn.Module], list[torch.Tensor]]:
+        """Return the norms of a post-norm block, and the sums that each of them is given, [B, P, D]."""
+        first, *rest = norms_of(self.classifier, layer)
+        norms = [first, *rest]
+        if len(written) > 1:  # behind cross-attention, between the two
+            assert self.classifier.family.cross_attention_norm is not None
+            norms.insert(1, self.classifier.trunk.get_submodule(
+                self.classifier.family.path("cross_attention_norm", layer)))  # fmt: skip
+        before, sums = self._at("resid_pre", layer), []
+        for index, (heads, bias) in enumerate(written):
+            sums.append(before + heads.sum(0) + bias)
+            before = self._at("resid_mid", layer) if index == 0 else _normed(norms[index], sums[-1])
+        return norms, [*sums, before + mlp]
 
     def _through(self, norm: nn.Module, given: torch.Tensor, way: torch.Tensor) -> torch.Tensor:
         """Take the way back through a norm whose scale is held at what it made of ``given``, [B, P, D]."""
@@ -248,17 +237,26 @@ def _read(
 
 def path_sites(classifier: Classifier) -> list[Site]:
     """Return the sites that must be read to walk the residual path back."""
-    names = ["head_z", "mlp_out"]
+    names = [*(f"{kind}head_z" for kind in attentions(classifier)), "mlp_out"]
     names += [] if classifier.family.norm_order == "pre" else ["resid_pre", "resid_mid"]
-    sites = [Site(name, layer) for layer in range(classifier.n_layers) for name in names]
-    return [Site("embeddings"), *sites, *([Site("final_norm_in")] if classifier.family.final_norm else [])]
+    stack = read_stack(classifier)
+    sites = [Site(name, layer, stack) for layer in range(classifier.n_layers) for name in names]
+    last = [Site("final_norm_in", stack=stack)] if classifier.family.final_norm else []
+    return [Site("embeddings", stack=stack), *sites, *last]
+
+
+def _normed(norm: nn.Module, given: torch.Tensor) -> torch.Tensor:
+    """Return what a layer norm makes of a float64 stream, in float64."""
+    assert isinstance(norm, nn.LayerNorm)
+    bias = None if norm.bias is None else norm.bias.double()
+    return functional.layer_norm(given, norm.normalized_shape, norm.weight.double(), bias, norm.eps)
 
 
 def keeper(values: dict[Site, torch.Tensor]) -> Reader:
     """Return what keeps every activation it is handed; heads lie side by side, [B, T, H x D/H]."""
 
     def keep(site: Site, value: torch.Tensor) -> None:
-        values[site] = value.flatten(2) if site.name == "head_z" else value
+        values[site] = value.flatten(2) if site.name.endswith("head_z") else value
 
     return keep
 

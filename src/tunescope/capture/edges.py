@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunescope.capture.direct import Component, Path, Pooled, head_slopes, is_rms_norm, keeper, path_sites
+from tunescope.capture.direct import Path, Pooled, head_slopes, is_rms_norm, keeper, path_sites
+from tunescope.capture.direct_parts import Component
 from tunescope.capture.hooks import reading
 from tunescope.capture.partial import blocks_of, copied
 from tunescope.capture.sites import Site, head_weights, locate

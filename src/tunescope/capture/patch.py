@@ -10,14 +10,14 @@ recipient may be passes of two models of one shape, which makes it a patch acros
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from tunescope.capture.patch_tokens import REGIONS, changed_tokens, positions_mask
-from tunescope.capture.sites import Site, head_weights
+from tunescope.capture.patch_tokens import REGIONS, changed_tokens, positions_mask, require_equal_lengths
+from tunescope.capture.sites import HEAD_OUT, Site, head_weights, stack_of
 from tunescope.capture.stored import (
-    StoredPass,
     after_mlp,
     logits_of,
     pooled_place,
@@ -29,7 +29,9 @@ from tunescope.errors import SiteError
 from tunescope.models.activations import fast_activations
 from tunescope.models.classifier import Classifier, right_padded
 
-PATCH_SITES = ("embeddings", "resid_pre", "attn_out", "head_out", "mlp_out", "resid_post")
+PATCH_SITES = (
+    "embeddings", "resid_pre", "attn_out", "head_out", "cross_attn_out", "cross_head_out", "mlp_out", "resid_post",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class PatchPlace:
     def __post_init__(self) -> None:
         if self.site.name not in PATCH_SITES:
             raise SiteError(f"{self.site} cannot be patched; sites that can are {', '.join(PATCH_SITES)}.")
-        if self.heads is not None and self.site.name != "head_out":
+        if self.heads is not None and self.site.name not in HEAD_OUT:
             raise SiteError(f"{self.site} has no heads; heads are patched at head_out.")
-        if self.dimensions is not None and self.site.name == "head_out":
+        if self.dimensions is not None and self.site.name in HEAD_OUT:
             raise SiteError(f"{self.site} is patched by heads; dimensions are patched at attn_out.")
         if isinstance(self.positions, str) and self.positions not in REGIONS:
             raise SiteError(
@@ -68,31 +70,37 @@ class PatchPlace:
         """The block in which the patch acts: that of its site; the number of blocks is one more for ``resid_post``."""
         return self.site.layer or 0
 
+    @property
+    def lands(self) -> Site:
+        """Where the patch is made: heads' in the output of their attention."""
+        return replace(self.site, name=self.site.name.replace("head_out", "attn_out"))
+
     def __str__(self) -> str:
         heads = "" if self.heads is None else "H" + ",".join(map(str, self.heads))
         dimensions = "" if self.dimensions is None else "D" + ",".join(map(str, self.dimensions))
         return f"{self.site}{heads}{dimensions}@{self.positions}"
 
 
+def first_stream(model: Classifier) -> PatchPlace:
+    """Return the stream before the first block (of an encoder-decoder, the encoder's) at every token."""
+    return PatchPlace(Site("resid_pre", 0, model.stacks[0].name))
+
+
 def check_places(model: Classifier, places: Sequence[PatchPlace]) -> None:
     """Refuse places outside a model.
 
     Raises:
-        SiteError: A layer, head or dimension does not exist (the valid range is said), ``pooled`` is asked of a model
-            that pools over all tokens, or the model has two stacks.
+        SiteError: A layer, head or dimension does not exist (the valid range is said), a place does not say in which
+            of two stacks it is, or ``pooled`` is asked where there is no one token that pooling reads.
     """
-    if model.is_encoder_decoder:
-        raise SiteError(
-            f"{model.family.name} has an encoder and a decoder; patching is made for models of one stack."
-        )
     for place in places:
-        layer = place.site.layer
-        if layer is not None and not layer < model.n_layers:
+        layer, stack = place.site.layer, stack_of(model, place.site)
+        if layer is not None and not layer < stack.n_layers:
             raise SiteError(
-                f"{place.site}: layer {layer} is outside the model; its layers are 0 to {model.n_layers - 1}."
+                f"{place.site}: layer {layer} is outside the model; its layers are 0 to {stack.n_layers - 1}."
             )
         for what, chosen, count in (
-            ("heads", place.heads, model.n_heads),
+            ("heads", place.heads, stack.n_heads),
             ("dimensions", place.dimensions, model.width),
         ):
             bad = [one for one in chosen or () if not 0 <= one < count]
@@ -104,6 +112,10 @@ def check_places(model: Classifier, places: Sequence[PatchPlace]) -> None:
             raise SiteError(
                 f"{place}: this model pools over all tokens, so there is no one pooled token to patch."
             )
+        if place.positions == "pooled" and place.site.stack == "encoder":
+            raise SiteError(
+                f"{place}: the head reads the decoder, so no token of the encoder is the pooled one."
+            )
 
 
 @dataclass(frozen=True)
@@ -114,14 +126,14 @@ class Patcher:
         model: The model that the recipient goes on in.
         recipient: Its clean pass, [B, T].
         donor: The pass whose values are put in, [B, T]; of the same model, or of another of the same shape.
-        donor_heads: ``head_out`` weights of the donor's model by layer, where it is not ``model``.
+        donor_heads: Output weights of the donor's heads by site, where its model is not ``model``.
         changed: Where the two texts differ, or None.
     """
 
     model: Classifier
-    recipient: StoredPass
-    donor: StoredPass
-    donor_heads: Mapping[int, torch.Tensor] | None = None
+    recipient: Any  # of an encoder-decoder a StackPass
+    donor: Any
+    donor_heads: Mapping[Site, torch.Tensor] | None = None
     changed: torch.Tensor | None = None
 
     def logits(
@@ -137,15 +149,14 @@ class Patcher:
         """
         clean = self.recipient.logits
         out = clean.new_empty(len(places), *clean.shape)
-        groups: dict[tuple[str, int], list[int]] = {}
+        groups: dict[Site, list[int]] = {}
         for index, place in enumerate(places):
-            kind = "attn_out" if place.site.name == "head_out" else place.site.name
-            groups.setdefault((kind, place.start), []).append(index)
+            groups.setdefault(place.lands, []).append(index)
         size = max(1, tokens_at_once // max(1, self.recipient.rows * self.recipient.length))
-        for (kind, layer), members in groups.items():
-            narrow = self._narrow(kind, layer)
+        for site, members in groups.items():
+            narrow = self._narrow(site)
             waiting: list[tuple[int, torch.Tensor]] = []
-            before = self._clean(kind, layer, narrow)
+            before = self._clean(site, narrow)
             for index in members:
                 value = self._changed(places[index], None if direction is None else direction[index])
                 value = value if narrow is None else value[:, narrow]
@@ -154,16 +165,20 @@ class Patcher:
                     continue
                 waiting.append((index, value))
                 if len(waiting) == size:
-                    self._run(kind, layer, waiting, narrow, out)
+                    self._run(site, waiting, narrow, out)
                     waiting = []
             if waiting:
-                self._run(kind, layer, waiting, narrow, out)
+                self._run(site, waiting, narrow, out)
         return out
 
-    def _narrow(self, kind: str, layer: int) -> slice | None:
+    def everything(self, tokens_at_once: int = 2048) -> torch.Tensor:
+        """Return the logits of the recipient with the donor's whole stream before block 0, [B, C]: the donor's."""
+        return self.logits([first_stream(self.model)], tokens_at_once)[0]
+
+    def _narrow(self, site: Site) -> slice | None:
         """Return the pooled token's place, where a patch acts behind the last attention and only that token is read."""
         place = pooled_place(self.model, self.recipient.length)
-        late = layer == self.model.n_layers - 1 and kind in ("attn_out", "mlp_out", "resid_post")
+        late = site.layer == self.model.n_layers - 1 and site.name in ("attn_out", "mlp_out", "resid_post")
         return slice(place, place + 1) if late and place is not None else None
 
     def _changed(self, place: PatchPlace, direction: torch.Tensor | None) -> torch.Tensor:
@@ -175,36 +190,50 @@ class Patcher:
             theirs = torch.where(chosen, theirs, ours)
         if direction is not None:
             theirs = ours + (theirs - ours).norm(dim=-1, keepdim=True) * direction.to(ours)
-        shape = (self.recipient.rows, self.recipient.length)
-        mask = positions_mask(self.model, place.positions, self.changed, shape).unsqueeze(-1)
-        if place.site.name == "head_out":
-            return self._clean("attn_out", place.start, None) + (theirs - ours) * mask
+        mask = self._mask(place).unsqueeze(-1)
+        if place.site.name in HEAD_OUT:
+            return self._clean(place.lands, None) + (theirs - ours) * mask
         return torch.where(
             mask, theirs, ours
         )  # not a sum, so that a whole stream is the donor's to the last bit
 
-    def _clean(self, kind: str, layer: int, narrow: slice | None) -> torch.Tensor:
-        """Return the recipient's own value of a kind of site, [B, T, D] or [B, 1, D]."""
-        stream = kind in ("embeddings", "resid_pre")
-        value = self.recipient.trace.resid_pre[layer] if stream else self.recipient.values[kind][layer]
+    def _mask(self, place: PatchPlace) -> torch.Tensor:
+        """Return which tokens a place replaces, bool [B, T]."""
+        shape = (self.recipient.rows, self.recipient.length)
+        return positions_mask(self.model, place.positions, self.changed, shape)
+
+    def _clean(self, site: Site, narrow: slice | None) -> torch.Tensor:
+        """Return the recipient's own value of a site, [B, T, D] or [B, 1, D]."""
+        value: torch.Tensor = self._stream(self.recipient, site)
         return value if narrow is None else value[:, narrow]
 
+    def _stream(self, stored: Any, site: Site) -> torch.Tensor:
+        """Return a pass's value at a site of the stream or of a sublayer's output."""
+        value: torch.Tensor = (
+            stored.trace.resid_pre[site.layer or 0]
+            if site.name in ("embeddings", "resid_pre")
+            else stored.values[site.name][site.layer]
+        )
+        return value
+
     def _value(self, which: str, place: PatchPlace) -> torch.Tensor:
-        stored: StoredPass = getattr(self, which)
-        layer = place.start
-        if place.site.name in ("embeddings", "resid_pre"):
-            return stored.trace.resid_pre[layer]
-        if place.site.name != "head_out":
-            return stored.at(place.site)
-        heads = list(range(self.model.n_heads) if place.heads is None else place.heads)
-        other = which == "donor" and self.donor_heads is not None
-        weights = self.donor_heads[layer] if other and self.donor_heads else head_weights(self.model, layer)
-        return torch.einsum("bthd,hde->bte", stored.at(Site("head_z", layer))[:, :, heads], weights[heads])
+        stored: Any = getattr(self, which)
+        site = place.site
+        if site.name not in HEAD_OUT:
+            return self._stream(stored, site)
+        z = stored.at(replace(site, name=site.name.replace("head_out", "head_z")))
+        heads = list(range(z.shape[2]) if place.heads is None else place.heads)
+        given = self.donor_heads if which == "donor" and self.donor_heads else None
+        weights = self._weights(site) if given is None else given[site]
+        return torch.einsum("bthd,hde->bte", z[:, :, heads], weights[heads])
+
+    def _weights(self, site: Site) -> torch.Tensor:
+        """Return the output weights of the model's own heads at a site, [H, D/H, D]."""
+        return head_weights(self.model, site.layer or 0, site.stack, site.name == "cross_head_out")
 
     def _run(
         self,
-        kind: str,
-        layer: int,
+        site: Site,
         waiting: Sequence[tuple[int, torch.Tensor]],
         narrow: slice | None,
         out: torch.Tensor,
@@ -212,46 +241,45 @@ class Patcher:
         """Run copies of the recipient with their new values, and write their logits."""
         copies = len(waiting)
         values = torch.cat([value for _, value in waiting])
-        hidden = self._behind(kind, layer, copies, values, narrow)
-        first = layer if kind in ("embeddings", "resid_pre") else layer + 1
+        hidden = self._behind(site, copies, values, narrow)
+        layer = site.layer or 0
+        first = layer if site.name in ("embeddings", "resid_pre") else layer + 1
         if narrow is None:
             hidden = run_blocks(self.model, self.recipient, first, hidden)
         found = logits_of(self.model, hidden).unflatten(0, (copies, -1))
         out[[index for index, _ in waiting]] = found.to(out)
 
-    def _behind(
-        self, kind: str, layer: int, copies: int, values: torch.Tensor, narrow: slice | None
-    ) -> torch.Tensor:
+    def _behind(self, site: Site, copies: int, values: torch.Tensor, narrow: slice | None) -> torch.Tensor:
         """Return the stream before (``embeddings``, ``resid_pre``) or behind the patched block, [copies x B, ., D]."""
-        if kind in ("embeddings", "resid_pre", "resid_post"):
+        if site.name in ("embeddings", "resid_pre", "resid_post"):
             return values
-        beside = self._clean("resid_mid" if kind == "mlp_out" else "resid_pre", layer, narrow).repeat(
-            copies, 1, 1
-        )
-        if kind == "mlp_out":
+        layer = site.layer or 0
+        stream = Site("resid_mid" if site.name == "mlp_out" else "resid_pre", layer)
+        beside = self._clean(stream, narrow).repeat(copies, 1, 1)
+        if site.name == "mlp_out":
             return after_mlp(self.model, layer, beside, values)
         return run_mlp(self.model, self.recipient, layer, beside, values)
 
 
-def require_equal_lengths(
-    clean: torch.Tensor, corrupt: torch.Tensor, names: Sequence[str] | None = None
-) -> None:
-    """Refuse pairs of unequal length; masks are [B, T].
+def passed(model: Classifier, inputs: dict[str, torch.Tensor]) -> Any:
+    """Run rows of equal length once and keep what patches start from: of one stack, or of encoder and decoder."""
+    if not model.is_encoder_decoder:
+        return store(model, inputs)
+    from tunescope.capture.patch_stacks import store_stacks
 
-    Raises:
-        SiteError: A pair differs in length; it is named.
-    """
-    ours, theirs = clean.sum(1), corrupt.sum(1)
-    bad = (ours != theirs).nonzero().flatten().tolist() if len(ours) == len(theirs) else None
-    if bad is None:
-        raise SiteError(f"Patching needs pairs: came {len(ours)} clean and {len(theirs)} corrupted rows.")
-    if bad:
-        name = names[bad[0]] if names else bad[0]
-        raise SiteError(
-            f"Pair {name}: its texts have {int(ours[bad[0]])} and {int(theirs[bad[0]])} tokens; patching needs equal "
-            f"lengths, so that every token has its counterpart ({len(bad)} of {len(ours)} pairs differ).",
-            hint="Replace words by words of the same number of tokens, or leave these pairs out.",
-        )
+    return store_stacks(model, inputs)
+
+
+def patcher_of(
+    model: Classifier, recipient: Any, donor: Any, heads: Mapping[Site, torch.Tensor] | None = None,
+    changed: torch.Tensor | None = None,
+) -> Patcher:  # fmt: skip
+    """Return what carries values between two passes of :func:`passed`; arguments are those of :class:`Patcher`."""
+    if not model.is_encoder_decoder:
+        return Patcher(model, recipient, donor, heads, changed)
+    from tunescope.capture.patch_stacks import StackPatcher
+
+    return StackPatcher(model, recipient, donor, heads, changed)
 
 
 def patched_logits(
@@ -297,11 +325,11 @@ def patched_logits(
             same = (lengths == length).nonzero().flatten()
             for rows in same.split(max(1, tokens_at_once // int(length))):
                 recipient, donor = (
-                    store(model, {name: value[rows, :length] for name, value in side.items()})
+                    passed(model, {name: value[rows, :length] for name, value in side.items()})
                     for side in sides
                 )
                 changed = changed_tokens(*(side["input_ids"][rows, :length] for side in sides))
-                patcher = Patcher(model, recipient, donor, changed=changed)
+                patcher = patcher_of(model, recipient, donor, changed=changed)
                 kept.append((recipient.logits, donor.logits, patcher.logits(places, tokens_at_once)))
                 order.append(rows)
     back = torch.cat(order).argsort()

@@ -1,8 +1,8 @@
 """Two models of one shape: the tuned readout on the base, and weight grafts from one into the other.
 
 A *graft* (in the sense of model grafting and skill localisation, Panigrahi et al. 2023) gives one model the other's
-weights in a named part: the embeddings, a block, its attention or MLP sublayer (each with its own norm), or chosen rows
-of its matrices. A graft holds inside a ``with`` block; afterwards every parameter is what it was, bit for bit.
+weights in a named part (:mod:`tunescope.capture.graft_parts`), or in chosen rows of its matrices. A graft
+holds inside a ``with`` block; afterwards every parameter is what it was, bit for bit.
 
 The *readout* is everything behind the last block: the final norm (where there is one), pooling and head. Base and tuned
 are read through the tuned readout, so that what is compared is the blocks.
@@ -12,56 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 
+from tunescope.capture.graft_parts import readout_parameters
 from tunescope.capture.partial import blocks_of
 from tunescope.capture.sites import Site, locate
 from tunescope.capture.stored import StoredPass
-from tunescope.errors import ModelError, SiteError
+from tunescope.errors import ModelError
 from tunescope.models.adapted import adapted_layers, plain_state
 from tunescope.models.classifier import Classifier
 from tunescope.seeds import derive_seed
-
-PartKind = Literal["embeddings", "block", "attention", "mlp"]
-
-
-@dataclass(frozen=True)
-class GraftPart:
-    """A named part of the weights; written ``embeddings``, ``L3.block``, ``L3.attention`` or ``L3.mlp``."""
-
-    kind: PartKind
-    layer: int | None = None
-
-    @property
-    def start(self) -> int:
-        """The first block whose output changes; -1 for the embeddings."""
-        return -1 if self.layer is None else self.layer
-
-    def __str__(self) -> str:
-        return self.kind if self.layer is None else f"L{self.layer}.{self.kind}"
 
 
 def require_same_shape(base: Classifier, tuned: Classifier) -> None:
     """Refuse two models between which nothing can be carried.
 
     Raises:
-        ModelError: Family, depth, heads, width, a weight's shape, pooling or vocabulary differ (both are said), or the
-            models have two stacks.
+        ModelError: Family, depth, heads, width, a weight's shape, pooling or vocabulary differ (both are said).
     """
-    if base.is_encoder_decoder or tuned.is_encoder_decoder:
-        name = (base if base.is_encoder_decoder else tuned).family.name
-        raise ModelError(
-            f"{name} has an encoder and a decoder; patches and grafts across models know one stack."
-        )
-    ours, theirs = (
-        f"{one.family.name} with {one.n_layers} layers of {one.n_heads} heads, width {one.width}, {one.pooling} pooling"
-        for one in (base, tuned)
-    )
+    ours, theirs = (_said(one) for one in (base, tuned))
     if ours != theirs:
         raise ModelError(
             f"Models of two shapes cannot be patched into one another: base is {ours}; tuned is {theirs}."
@@ -81,27 +53,32 @@ def require_same_shape(base: Classifier, tuned: Classifier) -> None:
         )
 
 
+def _said(model: Classifier) -> str:
+    """Return a model's shape in words."""
+    layers = " and ".join(
+        f"{one.n_layers} {f'{one.name} ' if one.name else ''}layers of {one.n_heads} heads"
+        for one in model.stacks
+    )
+    return f"{model.family.name} with {layers}, width {model.width}, {model.pooling} pooling"
+
+
 def trunk_state(model: Classifier) -> dict[str, torch.Tensor]:
     """Return the weights of the blocks and embeddings by name, adapters merged; without final norm and head."""
-    readout = _readout_parameters(model)
+    readout = readout_parameters(model)
     own = {name for name, value in model.trunk.named_parameters() if id(value) in readout}
     own |= {name for name, _ in model.trunk.named_buffers()}
     norm = model.family.final_norm
+    shared = _other_names(model)
     return {
         name: value.detach() for name, value in plain_state(model.trunk).items()
-        if name not in own and not (norm and name.startswith(f"{norm}."))
+        if name not in own and name not in shared and not (norm and name.startswith(f"{norm}."))
     }  # fmt: skip
 
 
-def _readout_parameters(model: Classifier) -> set[int]:
-    """Return the ids of the parameters of final norm and head (BERT's pooler lies in the trunk's module)."""
-    found = {id(value) for value in model.head.parameters()}
-    pooler = getattr(model.trunk, "pooler", None)
-    if isinstance(pooler, nn.Module):
-        found |= {id(value) for value in pooler.parameters()}
-    if model.family.final_norm is not None:
-        found |= {id(v) for v in model.trunk.get_submodule(model.family.final_norm).parameters()}
-    return found
+def _other_names(model: Classifier) -> set[str]:
+    """Return the further names of parameters that have several (the embeddings that two stacks share)."""
+    first = {name for name, _ in model.trunk.named_parameters()}
+    return {name for name, _ in model.trunk.named_parameters(remove_duplicate=False)} - first
 
 
 def without_adapters(model: Classifier, like: Classifier) -> Classifier:
@@ -148,49 +125,6 @@ def borrowed(model: Classifier, other: Classifier, path: str) -> Iterator[None]:
 def _set(root: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, module)
-
-
-def parts_of(model: Classifier, kinds: Iterable[PartKind]) -> list[GraftPart]:
-    """List the parts of some kinds, the embeddings first, then block by block."""
-    wanted = tuple(kinds)
-    found = [GraftPart("embeddings")] if "embeddings" in wanted else []
-    inner: list[PartKind] = [kind for kind in wanted if kind != "embeddings"]
-    return found + [GraftPart(kind, layer) for layer in range(model.n_layers) for kind in inner]
-
-
-def names_of(model: Classifier, part: GraftPart) -> list[str]:
-    """Return the names of a part's parameters inside the trunk.
-
-    Every parameter of the trunk but those of final norm and head is in the embeddings or in one block; every parameter
-    of a block is in its attention or in its MLP. A norm belongs to the sublayer that it normalises.
-
-    Raises:
-        SiteError: The layer is outside the model.
-    """
-    if part.layer is not None and not 0 <= part.layer < model.n_layers:
-        raise SiteError(
-            f"{part}: layer {part.layer} is outside the model; its layers are 0 to {model.n_layers - 1}."
-        )
-    readout = _readout_parameters(model)
-    blocks = [_path_of(model.trunk, block) for block in blocks_of(model)]
-    every = [name for name, value in model.trunk.named_parameters() if id(value) not in readout]
-    if part.layer is None:
-        return [name for name in every if not name.startswith(tuple(f"{path}." for path in blocks))]
-    inside = [name for name in every if name.startswith(f"{blocks[part.layer]}.")]
-    if part.kind == "block":
-        return inside
-    attention = [name for name in inside if _in_attention(model, part.layer, name)]
-    return attention if part.kind == "attention" else [name for name in inside if name not in set(attention)]
-
-
-def _in_attention(model: Classifier, layer: int, name: str) -> bool:
-    family = model.family
-    own = (family.attention, family.norms[0])  # the norm before the attention, or behind its sum
-    return name.startswith(tuple(f"{path.format(layer=layer)}." for path in own))
-
-
-def _path_of(root: nn.Module, module: nn.Module) -> str:
-    return next(path for path, one in root.named_modules() if one is module)
 
 
 Rows = Mapping[str, torch.Tensor | None]
@@ -299,8 +233,3 @@ def with_head_inputs(stored: StoredPass, layer: int, heads: torch.Tensor) -> Sto
     values: list[torch.Tensor] = [*stored.values["head_z"]]
     values[layer] = heads
     return StoredPass(stored.trace, {**stored.values, "head_z": values}, stored.attention_calls)
-
-
-def rows_of(parts: Sequence[GraftPart], model: Classifier) -> dict[str, torch.Tensor | None]:
-    """Return the whole tensors of some parts, as :func:`grafted` wants them."""
-    return {name: None for part in parts for name in names_of(model, part)}

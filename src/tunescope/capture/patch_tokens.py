@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from tunescope.capture.stored import pooled_place
@@ -52,3 +54,24 @@ def positions_mask(
         return changed
     begun = changed.cumsum(1) > 0
     return ~begun if positions == "before" else begun & ~changed
+
+
+def require_equal_lengths(
+    clean: torch.Tensor, corrupt: torch.Tensor, names: Sequence[str] | None = None
+) -> None:
+    """Refuse pairs of unequal length; masks are [B, T].
+
+    Raises:
+        SiteError: A pair differs in length; it is named.
+    """
+    ours, theirs = clean.sum(1), corrupt.sum(1)
+    bad = (ours != theirs).nonzero().flatten().tolist() if len(ours) == len(theirs) else None
+    if bad is None:
+        raise SiteError(f"Patching needs pairs: came {len(ours)} clean and {len(theirs)} corrupted rows.")
+    if bad:
+        name = names[bad[0]] if names else bad[0]
+        raise SiteError(
+            f"Pair {name}: its texts have {int(ours[bad[0]])} and {int(theirs[bad[0]])} tokens; patching needs equal "
+            f"lengths, so that every token has its counterpart ({len(bad)} of {len(ours)} pairs differ).",
+            hint="Replace words by words of the same number of tokens, or leave these pairs out.",
+        )

@@ -58,6 +58,11 @@ class StoredPass:
         """T, the number of tokens of every row."""
         return int(self.trace.attention_mask.shape[1])
 
+    def behind(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the stream behind every block, [B, T, D], with the block in words."""
+        for layer, value in enumerate(self.values["resid_post"]):
+            yield f"block {layer}", value
+
     def at(self, site: Site) -> torch.Tensor:
         """Return the clean value at a stored site or at ``embeddings``, [B, T, ...]."""
         if site.name == "embeddings":

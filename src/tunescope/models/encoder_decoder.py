@@ -60,6 +60,7 @@ T5 = _t5(
     encoder=_t5("encoder", mlp="1"),
     cross_attention=_T5_CROSS,
     cross_attention_projection=f"{_T5_CROSS}.o",
+    cross_attention_norm="decoder.block.{layer}.layer.1.layer_norm",
 )
 
 
@@ -100,6 +101,7 @@ BART = _bart(
     encoder=_bart("encoder"),
     cross_attention=_BART_CROSS,
     cross_attention_projection=f"{_BART_CROSS}.out_proj",
+    cross_attention_norm="decoder.layers.{layer}.encoder_attn_layer_norm",
 )
 
 

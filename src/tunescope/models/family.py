@@ -52,6 +52,7 @@ class Family:
             one stack. The table itself is then the decoder's.
         cross_attention: The decoder's module that attends to the encoder's output, as ``attention``; None without.
         cross_attention_projection: Its output projection, as ``attention_projection``; None without.
+        cross_attention_norm: The norm of cross-attention, as those of ``norms``; None without.
         layers: The configuration's name for the number of blocks.
         heads: The configuration's name for the number of heads in a block.
         pattern_at: Which entry of the attention module's output is the attention pattern.
@@ -88,6 +89,7 @@ class Family:
     encoder: Family | None = None
     cross_attention: str | None = None
     cross_attention_projection: str | None = None
+    cross_attention_norm: str | None = None
     layers: str = "num_hidden_layers"
     heads: str = "num_attention_heads"
     pattern_at: int = 1

@@ -118,16 +118,11 @@ def every(model: Classifier, kinds: Sequence[Kind], edit: EditKind) -> list[Vari
     Biases are listed under ``zero`` alone: a constant is its own mean, and another example's value too.
 
     Raises:
-        LensError: Biases are asked for and the model has none, or is an encoder-decoder.
+        LensError: Biases are asked for and the model has none.
     """
     if model.is_encoder_decoder:
         from tunescope.lenses.ablation.components_encoder_decoder import every_in_stacks
 
-        if BIAS in kinds:
-            raise LensError(
-                f"attention_bias is not made for encoder-decoders such as {model.family.name}.",
-                hint="Take attention_bias (and as_published) out of the ablation's options for this model.",
-            )
         return every_in_stacks(model, kinds, edit)
     found = []
     for layer in range(model.n_layers):
@@ -201,13 +196,22 @@ def neuron_weights(model: Classifier, layer: int, stack: StackName | None = None
     return weight if model.family.projection_is_conv1d else weight.T
 
 
-def projection_bias(model: Classifier, layer: int) -> torch.Tensor:
+def projection_bias(
+    model: Classifier, layer: int, stack: StackName | None = None, cross: bool = False
+) -> torch.Tensor:
     """Return the bias of the attention's output projection, [D].
 
+    Args:
+        model: The model.
+        layer: The block.
+        stack: Which stack, in an encoder-decoder.
+        cross: The decoder's cross-attention, not its self-attention.
+
     Raises:
-        LensError: The projection has none, as in Llama.
+        LensError: The projection has none, as in Llama and T5.
     """
-    bias = getattr(plain_layer(locate(model, Site("attn_out", layer)).module), "bias", None)
+    site = Site("cross_attn_out" if cross else "attn_out", layer, stack)
+    bias = getattr(plain_layer(locate(model, site).module), "bias", None)
     if bias is None:
         raise LensError(
             f"The attention's output projection of block {layer} has no bias in {model.family.name}, so none can be "

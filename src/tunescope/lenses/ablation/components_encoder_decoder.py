@@ -9,23 +9,32 @@ of the decoder is its self-attention, cross-attention and MLP together.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from tunescope.capture.sites import Site
 from tunescope.errors import LensError
-from tunescope.lenses.ablation.components import Control, EditKind, Kind, Part, Variant, neurons_of
+from tunescope.lenses.ablation.components import (
+    BIAS,
+    Control,
+    EditKind,
+    Kind,
+    Part,
+    Variant,
+    neurons_of,
+    projection_bias,
+)
 from tunescope.models.classifier import Classifier
 from tunescope.models.encoder_decoder import Stack, StackName
 
 _WRITTEN = re.compile(
-    r"(encoder|decoder|cross)\.(?:L(\d+)(?:([HND])(\d+)(?:-(\d+))?|\.(attention|mlp|block))|T(-?\d+))"
+    r"(encoder|decoder|cross)\.(?:L(\d+)(?:([HND])(\d+)(?:-(\d+))?|\.(attention|bias|mlp|block))|T(-?\d+))"
 )
 EXAMPLES = (
-    "Write for example encoder.L3H7, decoder.L3H0-5, cross.L3H7, cross.L3.attention, decoder.L3.mlp, encoder.L3.block, "
-    "encoder.L3N10-20, decoder.L3D7 or encoder.T0."
+    "Write for example encoder.L3H7, decoder.L3H0-5, cross.L3H7, cross.L3.attention, cross.L3.bias, decoder.L3.mlp, "
+    "encoder.L3.block, encoder.L3N10-20, decoder.L3D7 or encoder.T0."
 )
+ATTENTION_KINDS = ("heads", "attention", BIAS)
 SITES = {"attention": "attn_out", "mlp": "mlp_out"}
 
 
@@ -36,7 +45,7 @@ def single_in(
 
     Args:
         place: ``encoder``, ``decoder`` or ``cross``.
-        what: ``heads``, ``attention``, ``mlp`` or ``block``.
+        what: ``heads``, ``attention``, ``attention_bias``, ``mlp`` or ``block``.
         layer: The block.
         head: The head, for ``heads``.
         edit: What replaces it.
@@ -52,6 +61,9 @@ def single_in(
         names = ["attn_out", *(["cross_attn_out"] if stack == "decoder" else []), "mlp_out"]
         site, name = "block", f"{place}.L{layer}.block"
         parts = tuple(Part(Site(one, layer, stack)) for one in names)
+    elif what == BIAS:
+        site, name = prefix + BIAS, f"{place}.L{layer}.bias"
+        parts = (Part(Site(f"{prefix}attn_out", layer, stack), bias=True),)
     else:
         site, name = prefix + SITES[what], f"{place}.L{layer}.{what}"
         parts = (Part(Site(site, layer, stack)),)
@@ -61,38 +73,27 @@ def single_in(
 def every_in_stacks(model: Classifier, kinds: Sequence[Kind], edit: EditKind) -> list[Variant]:
     """List every component of these kinds, in the order in which the model runs them.
 
+    Biases are listed under ``zero`` alone, as in models of one stack.
+
     Raises:
-        LensError: A kind that encoder-decoders are not swept for.
+        LensError: Biases are asked for and the model has none, as T5.
     """
-    unknown = [kind for kind in kinds if kind not in ("heads", "attention", "mlp", "block")]
-    if unknown:
-        raise LensError(f"The kind {unknown[0]} cannot yet be ablated in an encoder-decoder.",
-                        hint="Take it out of the ablation's components.")  # fmt: skip
     found: list[Variant] = []
     for stack in model.stacks:
         assert stack.name is not None
         places = [stack.name] if stack.name == "encoder" else ["decoder", "cross"]
         for layer in range(stack.n_layers):
             for kind in kinds:
-                for place in places if kind in ("heads", "attention") else places[:1]:
+                for place in places if kind in ATTENTION_KINDS else places[:1]:
+                    if kind == BIAS:
+                        projection_bias(
+                            model, layer, stack.name, place == "cross"
+                        )  # refuses a model without one
+                        if edit != "zero":
+                            continue
                     heads = range(stack.n_heads) if kind == "heads" else (None,)
                     found += [single_in(place, kind, layer, head, edit) for head in heads]
     return found
-
-
-def refuse_for_stacks(model: Classifier, options: Mapping[str, Any]) -> None:
-    """Refuse options of the ablation that are not there for encoder-decoders yet.
-
-    Raises:
-        LensError: One of them was given.
-    """
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise LensError(
-            f"The option {given[0]} of the lens ablation is not yet available for encoder-decoders such as "
-            f"{model.family.name}.",
-            hint=f"Take {given[0]} out of the ablation's options.",
-        )
 
 
 def no_ops_in_stacks(model: Classifier, edit: EditKind) -> list[Variant]:
@@ -122,9 +123,11 @@ def parse_in_stacks(model: Classifier, text: str, edit: EditKind = "zero") -> Va
     layer = int(match[2])
     _within(text, "layer", layer, stack.n_layers)
     if match[6] is not None:
-        if match[6] != "attention":
+        if match[6] not in ("attention", "bias"):
             _not_cross(text, place, match[6])
-        return single_in(place, match[6], layer, None, edit)
+        if match[6] == "bias":
+            projection_bias(model, layer, stack.name, place == "cross")
+        return single_in(place, BIAS if match[6] == "bias" else match[6], layer, None, edit)
     return _units(model, text, match, stack, edit)
 
 

@@ -21,7 +21,7 @@ from tunescope.lenses.ablation.components import (
     removals,
     single,
 )
-from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks, refuse_for_stacks
+from tunescope.lenses.ablation.components_encoder_decoder import no_ops_in_stacks
 from tunescope.lenses.ablation.directions import Direction
 from tunescope.lenses.ablation.effects import Metric
 from tunescope.lenses.ablation.published import published_variants
@@ -128,8 +128,6 @@ def planned(model: Classifier, options: AblationOptions) -> list[Variant]:
     Raises:
         LensError: A component lies outside the model; the message gives the valid range.
     """
-    if model.is_encoder_decoder:
-        refuse_for_stacks(model, {name: getattr(options, name) for name in ("as_published", "screen")})
     found: list[Variant] = []
     for edit in options.edits:
         singles = every(model, options.components, edit)

@@ -22,14 +22,17 @@ from tunescope.lenses.subject import Subject, clusters
 from tunescope.models.classifier import Classifier
 
 AS_PUBLISHED, TRUE = "published_probability_change", "predicted_probability_change"
-SITES = (BIAS, f"all_but_one:{BIAS}", "attn_out", "head_out")
+SITES = (
+    BIAS, f"cross_{BIAS}", f"all_but_one:{BIAS}", f"all_but_one:cross_{BIAS}", "attn_out", "cross_attn_out", "head_out",
+    "cross_head_out",
+)  # fmt: skip
 
 
 def published_variants(model: Classifier) -> list[Variant]:
     """List what the table needs: every bias, all biases but the first block's, and the true sublayers and heads.
 
     Raises:
-        LensError: The model's projection has no bias.
+        LensError: The model's projection has no bias, as in Llama and T5: there is nothing to zero.
     """
     biases = every(model, ("attention_bias",), "zero")
     return [*biases, *all_but_one(biases)[:1], *every(model, ("attention", "heads"), "zero")]

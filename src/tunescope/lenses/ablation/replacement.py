@@ -245,7 +245,9 @@ class Replacer:
             places: The positions that ``current`` holds, [P].
         """
         if part.bias:
-            return -projection_bias(self.model, part.layer).detach().expand(*current.shape[:2], -1)
+            cross = part.site.name == "cross_attn_out"
+            bias = projection_bias(self.model, part.layer, part.site.stack, cross)
+            return -bias.detach().expand(*current.shape[:2], -1)
         site = stored_site(part)
         new = self._new(variant.edit, site, current, places)
         change = new - current

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,28 +23,33 @@ import torch
 from scipy.stats import rankdata
 
 from tunescope.capture.hooks import attach
+from tunescope.capture.patch_stacks import store_stacks
 from tunescope.capture.sites import Site, first_tensor, locate
 from tunescope.capture.stored import store
 from tunescope.data.tokens import Tokens
-from tunescope.errors import LensError
 from tunescope.lenses.ablation.components import Variant
 from tunescope.lenses.ablation.directions import directions_of
 from tunescope.lenses.ablation.options import AblationOptions, planned
 from tunescope.lenses.ablation.replacement import needs_statistics, statistics, stored_site
 from tunescope.lenses.ablation.sweep import Sweep, equal_length_batches, reads_neurons
+from tunescope.lenses.ablation.sweep_encoder_decoder import StackSweep
 from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier
+from tunescope.models.encoder_decoder import StackName
 from tunescope.progress import Task
 from tunescope.stats.intervals import bootstrap_means, group_sums, jackknife
 
 OUTPUTS = {
     "head_out": "attn_out",
+    "cross_head_out": "cross_attn_out",
     "mlp_neurons": "mlp_out",
 }  # where a part's change lands on the residual path
+SUBLAYERS = ("attn_out", "cross_attn_out", "mlp_out")
 GROUPS = 20  # of the delete-a-group jackknife
 MODEL = "tuned"
 # What the gradients are of: from the positions of a batch's rows and the batch's inputs, one number summed over rows.
 Score = Callable[[np.ndarray, dict[str, torch.Tensor]], torch.Tensor]
+Block = tuple[StackName | None, int]
 Records = list[dict[str, Any]]
 Checked = Callable[[Sequence[Variant], np.ndarray, np.ndarray], Records]
 VERIFIED_ALONE = "over the components that were run exactly alone"
@@ -55,19 +61,26 @@ def screened(variants: Sequence[Variant]) -> list[Variant]:
     return [one for one in singles if one.edit == singles[0].edit]
 
 
-def estimates(sweep: Sweep, tokens: Tokens, task: Task, score: Score | None = None) -> np.ndarray:
+def estimates(
+    sweep: Sweep | StackSweep, tokens: Tokens, task: Task, score: Score | None = None
+) -> np.ndarray:
     """Return first-order estimates of the change of the true class's margin, or of another score, [1 + L, N, V].
 
-    The first is plain attribution patching; the others drop the gradient through one block's sublayers each.
+    The first is plain attribution patching; the others drop the gradient through one block's sublayers each, of an
+    encoder-decoder the encoder's blocks first.
     """
     model, variants = sweep.model, sweep.variants
     score = score or margins_of(model, tokens.labels)
-    found = np.empty((1 + model.n_layers, len(tokens), len(variants)), dtype=np.float32)
+    found = np.empty((1 + len(_blocks(model)), len(tokens), len(variants)), dtype=np.float32)
     for batch in equal_length_batches(tokens, sweep.tokens_at_once):
         inputs = batch.to(model.device).inputs()
         with torch.inference_mode():
-            stored = store(model, inputs, reads_neurons(variants))
-        replacer = sweep.replacer(tokens, batch, stored)
+            if isinstance(sweep, StackSweep):
+                stored: Any = store_stacks(model, inputs, reads_neurons(variants))
+                replacer = sweep.replacer(tokens, batch)
+            else:
+                stored = store(model, inputs, reads_neurons(variants))
+                replacer = sweep.replacer(tokens, batch, stored)
         places = torch.arange(stored.length, device=model.device)
         gradients = _gradients(model, functools.partial(score, batch.index, inputs))
         for column, variant in enumerate(variants):
@@ -75,7 +88,7 @@ def estimates(sweep: Sweep, tokens: Tokens, task: Task, score: Score | None = No
             for part in variant.parts:
                 with torch.inference_mode():
                     delta = replacer.delta(variant, part, stored.at(stored_site(part)), places)
-                site = Site(OUTPUTS.get(part.site.name, part.site.name), part.site.layer)
+                site = replace(part.site, name=OUTPUTS.get(part.site.name, part.site.name))
                 parts.append(torch.stack([(one[site] * delta).sum((1, 2)) for one in gradients]))
             found[:, batch.index, column] = torch.stack(parts).sum(0).cpu().numpy()
         task.advance(len(batch.index))
@@ -96,13 +109,13 @@ def margins_of(model: Classifier, every: np.ndarray) -> Score:
 
 def _gradients(model: Classifier, score: Callable[[], torch.Tensor]) -> list[dict[Site, torch.Tensor]]:
     """Return the score's gradient at every output on the residual path: whole, and with each block dropped."""
-    gate = [1.0] * model.n_layers
+    gate = dict.fromkeys(_blocks(model), 1.0)
     with torch.enable_grad(), _watched(model, gate) as values:
         total = score()
         sites = list(values)
         found = []
-        for dropped in (None, *range(model.n_layers)):
-            gate[:] = [0.0 if layer == dropped else 1.0 for layer in range(model.n_layers)]
+        for dropped in (None, *_blocks(model)):
+            gate.update({block: 0.0 if block == dropped else 1.0 for block in gate})
             grads = torch.autograd.grad(total, [values[site] for site in sites], retain_graph=True)
             found.append({
                 site: torch.zeros_like(grad) if _dropped(site, dropped) else grad
@@ -111,32 +124,44 @@ def _gradients(model: Classifier, score: Callable[[], torch.Tensor]) -> list[dic
     return found
 
 
-def _dropped(site: Site, layer: int | None) -> bool:
+def _blocks(model: Classifier) -> list[Block]:
+    """Return every block of a model by its stack (None where there is one) and number."""
+    return [(stack.name, layer) for stack in model.stacks for layer in range(stack.n_layers)]
+
+
+def _dropped(site: Site, block: Block | None) -> bool:
     """Whether a site is a sublayer's output of the block whose gradient is dropped."""
-    return layer is not None and site.layer == layer and site.name in ("attn_out", "mlp_out")
+    return (site.stack, site.layer) == block and site.name in SUBLAYERS
 
 
 @contextlib.contextmanager
-def _watched(model: Classifier, gate: list[float]) -> Iterator[dict[Site, torch.Tensor]]:
+def _watched(model: Classifier, gate: dict[Block, float]) -> Iterator[dict[Site, torch.Tensor]]:
     """Keep the outputs on the residual path, and let each block's gate scale the gradient through its sublayers."""
     values: dict[Site, torch.Tensor] = {}
 
-    def embeddings(value: Any) -> torch.Tensor:
-        values[Site("embeddings")] = first_tensor(value, Site("embeddings")).detach().requires_grad_()
-        return values[Site("embeddings")]
+    def embeddings(site: Site, value: Any) -> torch.Tensor:
+        values[site] = first_tensor(value, site).detach().requires_grad_()
+        return values[site]
 
     def keep(site: Site, gated: bool, value: Any) -> None:
         tensor = first_tensor(value, site)
         if gated:
             assert site.layer is not None
-            tensor.register_hook(lambda grad, layer=site.layer: grad * gate[layer])
+            tensor.register_hook(lambda grad, block=(site.stack, site.layer): grad * gate[block])
         values[site] = tensor
 
     with contextlib.ExitStack() as stack:
-        stack.callback(attach(locate(model, Site("embeddings")), embeddings).remove)
-        for layer in range(model.n_layers):
-            for name in ("attn_out", "mlp_out", "resid_post"):
-                site = Site(name, layer)
+        for one in model.stacks:
+            first = Site("embeddings", stack=one.name)
+            stack.callback(attach(locate(model, first), functools.partial(embeddings, first)).remove)
+        for name, layer in _blocks(model):
+            for kind in (
+                "attn_out",
+                *(["cross_attn_out"] if name == "decoder" else []),
+                "mlp_out",
+                "resid_post",
+            ):
+                site = Site(kind, layer, name)
                 hook = attach(
                     locate(model, site),
                     lambda value, site=site: keep(site, site.name != "resid_post", value),
@@ -237,16 +262,11 @@ def screen(
         score: What the gradients are of; None for the true class's margin.
 
     Raises:
-        LensError: The model is an encoder-decoder, whose sweep keeps no values to take gradients at.
+        LensError: A component is outside the model, or a value is not finite.
     """
     asked = options.screen
     if asked is None:
         return None, lambda *_: []
-    if subject.tuned.is_encoder_decoder:
-        raise LensError(
-            f"Screening by attribution is not made for encoder-decoders such as {subject.tuned.family.name}.",
-            hint="Take screen out of the ablation's options; all components are then run exactly.",
-        )
     wanted = planned(subject.tuned, options)
     ranked = screened(wanted)
     found = _estimated(subject, options, ranked, (tokens, reference), score)
@@ -292,7 +312,8 @@ def _estimated(
                 model, reference, needs_statistics(ranked), "position_mean" in options.edits, task
             )
             names = {name: directions_of(one, model, reference) for name, one in options.directions.items()}
-            sweep = Sweep(
+            kind = StackSweep if model.is_encoder_decoder else Sweep
+            sweep: Sweep | StackSweep = kind(
                 model, ranked, known, subject.sampling_seed, options.tokens_at_once, reference, names
             )
             return estimates(sweep, tokens, task, score)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -269,19 +270,19 @@ def equal_length_batches(tokens: Tokens, max_tokens: int) -> Iterator[Batch]:
         first += len(same)
 
 
-def require_finite_pass(stored: StoredPass, clean: torch.Tensor, row_ids: Sequence[str]) -> None:
-    """Refuse a clean pass that gives a NaN or an infinity.
+def require_finite_pass(stored: Any, clean: torch.Tensor, row_ids: Sequence[str]) -> None:
+    """Refuse a clean pass (of one stack or two) that gives a NaN or an infinity.
 
     Raises:
         LensError: The first block behind which the stream is not finite is named, and the row.
     """
     if bool(torch.isfinite(clean).all()):
         return
-    for layer, value in enumerate(stored.values["resid_post"]):
+    for block, value in stored.behind():
         bad = (~torch.isfinite(value)).flatten(1).any(1)
         if bool(bad.any()):
             raise LensError(
-                f"The residual stream behind block {layer} is not finite for row {row_ids[int(bad.nonzero()[0])]}."
+                f"The residual stream behind {block} is not finite for row {row_ids[int(bad.nonzero()[0])]}."
             )
     bad = (~torch.isfinite(clean)).any(1)
     raise LensError(f"The model gives logits that are not finite for row {row_ids[int(bad.nonzero()[0])]}.")

@@ -74,7 +74,7 @@ class StackSweep:
                 with keeping_attentions(self.model) as attended:
                     stored = trace_stacks(self.model, batch.to(self.model.device).inputs())
                 _require_finite(stored.logits[None], None, batch.row_ids)
-                replacer = self._replacer(tokens, batch)
+                replacer = self.replacer(tokens, batch)
                 out = stored.logits.new_empty(len(self.variants), *stored.logits.shape)
                 size = max(1, self.tokens_at_once // stored.attention_mask.numel())
                 for start, members in starts.items():
@@ -96,7 +96,8 @@ class StackSweep:
         drawn = torch.randn(len(self.variants), self.model.width, generator=generator)
         return (drawn / drawn.norm(dim=1, keepdim=True)).to(self.model.device)
 
-    def _replacer(self, tokens: Tokens, batch: Batch) -> Replacer:
+    def replacer(self, tokens: Tokens, batch: Batch) -> Replacer:
+        """Return what computes the changes of a batch of rows of equal length."""
         length = int(batch.input_ids.shape[1])
         made = Replacer(
             self.model, self.statistics, batch.row_ids, length, self.seed, directions=dict(self.directions)

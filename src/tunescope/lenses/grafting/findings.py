@@ -6,10 +6,22 @@ from typing import Any
 
 import polars as pl
 
-from tunescope.lenses.patching.findings import KINDS, PICKED, beyond, name_of, percent, picked, same_place
+from tunescope.lenses.patching.construction import EVERYTHING, NOTHING
+from tunescope.lenses.patching.findings import (
+    KINDS,
+    PICKED,
+    beyond,
+    carries_all,
+    name_of,
+    percent,
+    picked,
+    same_place,
+)
 from tunescope.lenses.subject import Subject
 from tunescope.stats.results import Finding
 
+CERTAIN = "by_construction"
+ALL = ", by construction: that is all that tuning changed"
 CURVE_TEST = "bootstrap over texts of a ratio of sums"
 
 
@@ -26,33 +38,46 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
 def _curve(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
     own = mine.filter((pl.col("scope") == "up_to_here") & (pl.col("metric") == "recovered_accuracy"))
     own = own.filter(pl.col("value").is_not_null())
-    points = own.filter(pl.col("control") == "none").sort("layer", nulls_last=False).to_dicts()
+    points = sorted(own.filter(pl.col("control") == "none").to_dicts(), key=_order)
     if len(points) < 2:
         return []
     half, most = (next((row for row in points if row["value"] >= share), points[-1]) for share in (0.5, 0.95))
     control = same_place(own.filter(pl.col("control") == "random"), half)
     place = points.index(half)
     before = points[place - 1] if place else None
+    if half.get(CERTAIN) == EVERYTHING and (before is None or before.get(CERTAIN) == NOTHING):
+        return []  # what changed lies in one step of the curve: where it rises was known before
     earlier = "" if before is None else f" ({_depth(before)} alone recover {percent(before)})"
     sentence = (
         f"Tuning put the task as deep as {_end(half)}: the tuned weights of {_depth(half)} in the base recover "
         f"{percent(half)} of the accuracy that tuning gained{earlier}; 95 % is there with {_depth(most)} "
-        f"({percent(most)}{', by construction: that is all the trunk' if most is points[-1] else ''})."
+        f"({percent(most)}{ALL if most is points[-1] or most.get(CERTAIN) == EVERYTHING else ''})."
     )
     clear = half["low"] is not None and half["low"] > 0 and beyond(half, control)
     held = f"random changes of the same size: {percent(control)}; the base under the tuned head is 0 %, tuned 100 %"
     return [_finding(half, sentence, (CURVE_TEST, held), clear, subject)]
 
 
+def _order(row: dict[str, Any]) -> tuple[bool, bool, int]:
+    """Return where a point of the curve lies: the embeddings, then the encoder's blocks, then the decoder's."""
+    return row["layer"] is not None, row.get("stack") == "decoder", row["layer"] or 0
+
+
 def _depth(row: dict[str, Any]) -> str:
     if row["layer"] is None:
         return "the embeddings"
+    stack = row.get("stack")
     blocks = "block 0" if row["layer"] == 0 else f"blocks 0 to {row['layer']}"
-    return f"the embeddings and {blocks}"
+    if stack is None:
+        return f"the embeddings and {blocks}"
+    own = f"the {stack}'s {blocks}"
+    return f"the embeddings, the encoder and {own}" if stack == "decoder" else f"the embeddings and {own}"
 
 
 def _end(row: dict[str, Any]) -> str:
-    return "the embeddings" if row["layer"] is None else f"block {row['layer']}"
+    if row["layer"] is None:
+        return "the embeddings"
+    return f"the {row['stack']}'s block {row['layer']}" if row.get("stack") else f"block {row['layer']}"
 
 
 def _single(mine: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[Finding]:
@@ -65,7 +90,7 @@ def _single(mine: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[F
     without = "" if lost is None else f"; without them the tuned model loses {percent(lost)} of it"
     sentence = (
         f"Of all {of[0]}, the tuned weights of {name_of(row)} alone bring most into the base: {percent(row)} of the "
-        f"gain in margin{without} ({PICKED})."
+        f"gain in margin{without} ({PICKED}).{carries_all(mine, of[1])}"
     )
     clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
     held = f"a random change of its weights of the same size: {percent(control)}"
@@ -81,6 +106,8 @@ def _smallest(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
         if picked.is_empty() or picked["share"][0] == 1:  # all rows are no small set
             continue
         row = picked.row(0, named=True)
+        if row.get(CERTAIN) == EVERYTHING:  # nor are all parts that tuning changed
+            continue
         random = shown.filter((pl.col("scope") == scope) & (pl.col("control") == "random"))
         random = random.filter(pl.col("share").eq_missing(pl.lit(row["share"])))
         control = random.row(0, named=True) if random.height else None

@@ -24,12 +24,15 @@ Cost:
     Parts times rows, each run started before its first changed block; weight rows need runs of their own.
 
 Limits:
-    Parts may only work together: what a part recovers alone and what is lost without it need not agree.
+    What holds no weight that tuning changed carries nothing, what holds all of them everything: the column
+    ``by_construction`` says so, and no finding picks it. Parts may only work together: what a part recovers alone
+    and what is lost without it need not agree. In an encoder-decoder a head's weights leave out T5's table of
+    positions, which all blocks of a stack share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,14 +40,18 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunescope.capture.graft_parts import GraftPlace
 from tunescope.errors import LensError
 from tunescope.lenses.ablation.table import FEWEST_TEXTS, halves
+from tunescope.lenses.grafting.axes import axes_of
 from tunescope.lenses.grafting.runs import Grafts, Run
+from tunescope.lenses.grafting.runs_encoder_decoder import StackGrafts
 from tunescope.lenses.grafting.sets import greedy, weight_rows
 from tunescope.lenses.patching.cross import comparable
 from tunescope.lenses.patching.measure import Answers, Between, Place
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.classifier import Classifier
+from tunescope.models.encoder_decoder import Stack
 from tunescope.seeds import derive_seed
 from tunescope.stats.results import result_table
 
@@ -53,13 +60,6 @@ WHAT = (
     "of all blocks up to a depth, or of the smallest set of parts; read through the tuned head."
 )
 Part = Literal["embeddings", "block", "attention", "mlp", "head"]
-SITES = {
-    "embeddings": "embeddings",
-    "block": "block",
-    "attention": "attn_out",
-    "mlp": "mlp_out",
-    "head": "head_out",
-}
 
 
 class GraftOptions(BaseModel):
@@ -96,7 +96,7 @@ def run(subject: Subject, options: GraftOptions) -> tuple[pl.DataFrame, None]:
     """Graft weights between base and tuned, and return shares of the gain.
 
     Raises:
-        LensError: The models have different shapes or two stacks, or there are no labelled rows.
+        LensError: The models have different shapes, or there are no labelled rows.
     """
     tokens = subject.draw(options.rows)
     base, tuned = comparable(subject, "grafting")
@@ -106,7 +106,8 @@ def run(subject: Subject, options: GraftOptions) -> tuple[pl.DataFrame, None]:
         )
     seed = derive_seed(subject.sampling_seed, "grafting")
     with subject.progress.task(f"{subject.arm}: grafting weights", len(tokens), "rows") as task:
-        grafts = Grafts(base, tuned, tokens, seed)
+        kind = StackGrafts if base.is_encoder_decoder else Grafts
+        grafts = kind(base, tuned, tokens, seed)
         found = _Found(subject, options, grafts)
         grafts.prepare(task)
         records = found.between(np.arange(len(tokens))).ends(subject) + found.singles()
@@ -119,13 +120,20 @@ def run(subject: Subject, options: GraftOptions) -> tuple[pl.DataFrame, None]:
 def single_parts(model: Classifier, kinds: Sequence[str]) -> list[Run]:
     """List the grafts of single parts, the embeddings first, then block by block."""
     found = [Run("one", "embeddings")] if "embeddings" in kinds else []
-    for layer in range(model.n_layers):
-        for kind in kinds:
-            if kind == "head":
-                found += [Run("one", kind, layer, head) for head in range(model.n_heads)]
-            elif kind != "embeddings":
-                found.append(Run("one", kind, layer))
+    for stack, places in _places(model):
+        for layer in range(stack.n_layers):
+            for kind in kinds:
+                own = places if kind in ("head", "attention") else places[:1]
+                if kind != "embeddings":
+                    heads = range(stack.n_heads) if kind == "head" else (None,)
+                    found += [Run("one", kind, layer, head, place=place) for place in own for head in heads]
     return found
+
+
+def _places(model: Classifier) -> Iterator[tuple[Stack, tuple[GraftPlace | None, ...]]]:
+    """Yield every stack with the places in which it attends: self-attention, and in a decoder cross-attention."""
+    for stack in model.stacks:
+        yield stack, ("decoder", "cross") if stack.name == "decoder" else (stack.name,)
 
 
 @dataclass(frozen=True)
@@ -155,8 +163,9 @@ class _Found:
             ]
             if self.options.random_control and direction == "tuned_into_base":
                 runs += [replace(one, control="random") for one in runs]
-            runs.append(Run("one", "block", 0, direction=direction, control="no_op"))
-            axes, answers = [axes_of(one) for one in runs], self.grafts.answers(runs)
+            place = self.grafts.base.stacks[0].name
+            runs.append(Run("one", "block", 0, direction=direction, control="no_op", place=place))
+            axes, answers = [axes_of(self.grafts, one) for one in runs], self.grafts.answers(runs)
             records += between.records(self.subject, axes, answers, direction == "base_into_tuned")
             if len(set(between.groups.tolist())) >= FEWEST_TEXTS:
                 picks = picks or between.picks(axes, answers, first)
@@ -165,9 +174,9 @@ class _Found:
 
     def curves(self) -> list[dict[str, Any]]:
         """Graft blocks up to every depth, and from every depth on."""
-        depth = range(self.grafts.base.n_layers)
-        runs = [Run("up_to_here", "embeddings"), *(Run("up_to_here", "block", layer) for layer in depth)]
-        runs += [Run("from_here", "block", layer) for layer in depth]
+        blocks = single_parts(self.grafts.base, ("block",))
+        runs = [Run("up_to_here", "embeddings"), *(replace(one, scope="up_to_here") for one in blocks)]
+        runs += [replace(one, scope="from_here") for one in blocks]
         if self.options.random_control:
             runs += [replace(one, control="random") for one in runs]
         return self._records(runs)
@@ -176,7 +185,9 @@ class _Found:
         answers = self.grafts.answers(runs)
         rows = np.arange(len(self.grafts.tokens))
         lost = runs[0].direction == "base_into_tuned"
-        return self.between(rows).records(self.subject, [axes_of(one) for one in runs], answers, lost)
+        return self.between(rows).records(
+            self.subject, [axes_of(self.grafts, one) for one in runs], answers, lost
+        )
 
     def sets(self) -> list[dict[str, Any]]:
         """Seek the smallest set of parts, and of rows, on one half of the texts; show both on the other."""
@@ -209,18 +220,11 @@ class _Found:
 
     def _shown(self, showing: Grafts, rows: np.ndarray, runs: Sequence[Run]) -> list[dict[str, Any]]:
         answers: Answers = showing.answers(runs)
-        return self.between(rows).records(self.subject, [axes_of(one) for one in runs], answers, False)
+        return self.between(rows).records(
+            self.subject, [axes_of(self.grafts, one) for one in runs], answers, False
+        )
 
     def _say(self, what: str) -> None:
         note = f"grafting: {what}"
         if note not in self.subject.notes:
             self.subject.notes.append(note)
-
-
-def axes_of(one: Run) -> dict[str, Any]:
-    """Return the columns that name a graft."""
-    return {
-        "site": SITES.get(one.kind, one.kind), "layer": one.layer, "head": one.head, "control": one.control,
-        "direction": one.direction, "scope": one.scope, "component": one.name, "step": one.step, "share": one.share,
-        "picked": one.picked, "on": "all rows" if one.scope in ("one", "up_to_here", "from_here") else "other half",
-    }  # fmt: skip

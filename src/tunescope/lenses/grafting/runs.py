@@ -6,22 +6,19 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from tunescope.capture.graft_parts import GraftPart, GraftPlace, PartKind, names_of, parts_of, rows_of
 from tunescope.capture.patch import Patcher, PatchPlace
 from tunescope.capture.patch_models import (
-    GraftPart,
-    PartKind,
     grafted,
     heads_under,
     moved_names,
-    names_of,
-    parts_of,
     random_like,
-    rows_of,
     trunk_state,
     tuned_readout,
     with_head_inputs,
@@ -62,6 +59,7 @@ class Run:
         step: How many parts a set has.
         share: Which share of all matrix rows is grafted.
         picked: Whether this is the smallest set that reached the share of the gain where it was sought.
+        place: ``encoder``, ``decoder`` or ``cross`` (attention) in an encoder-decoder; None elsewhere.
     """
 
     scope: str
@@ -75,6 +73,7 @@ class Run:
     step: int | None = None
     share: float | None = None
     picked: bool | None = None
+    place: GraftPlace | None = None
 
     @property
     def name(self) -> str:
@@ -83,13 +82,14 @@ class Run:
             return " + ".join(str(part) for part in self.parts)
         if self.scope == "rows":
             return f"{100 * (self.share or 0):g} % of rows"
-        own = f"L{self.layer}H{self.head}" if self.kind == "head" else str(self.part)
+        place = "" if self.place is None else f"{self.place}."
+        own = f"{place}L{self.layer}H{self.head}" if self.kind == "head" else str(self.part)
         return own if self.scope == "one" else f"{self.scope.replace('_', ' ')}: {own}"
 
     @property
     def part(self) -> GraftPart:
         """The single part; for a head its attention sublayer."""
-        return GraftPart(PARTS.get(self.kind, "block"), self.layer)
+        return GraftPart(PARTS.get(self.kind, "block"), self.layer, self.place)
 
     @property
     def own_parts(self) -> tuple[GraftPart, ...]:
@@ -98,12 +98,14 @@ class Run:
 
 
 @dataclass
-class _Stored:
+class Stored:
+    """A batch of rows of equal length with the passes of base, tuned, and the base with randomly moved weights."""
+
     batch: Batch
     inputs: dict[str, torch.Tensor]
-    base: StoredPass
-    tuned: StoredPass
-    random: StoredPass | None = None
+    base: Any  # a StoredPass, or a StackPass of an encoder-decoder
+    tuned: Any
+    random: Any = None
 
 
 @dataclass
@@ -133,6 +135,16 @@ class Grafts:
         """Names of the weights that tuning changed at all."""
         return moved_names(self.states["base"], self.states["tuned"])
 
+    def parts_in(self, one: Run) -> list[GraftPart]:
+        """Return the parts that a graft puts in: of a head its attention, of rows none."""
+        if one.scope == "rows":
+            return []
+        if one.scope not in ("up_to_here", "from_here"):
+            return list(one.own_parts)
+        depths = parts_of(self.base, ("embeddings", "block"))
+        here = depths.index(one.part)
+        return depths[: here + 1] if one.scope == "up_to_here" else depths[here:]
+
     def on(self, rows: np.ndarray) -> Grafts:
         """Return the same models on some of the rows."""
         other = replace(self, tokens=self.tokens.take(rows))
@@ -157,23 +169,23 @@ class Grafts:
             self._heads(stored, runs, out)
             self._depths(stored, runs, out)
             for index, one in enumerate(runs):
-                if one.kind != "head" and not _by_stream(one):
+                if one.scope not in ("up_to_here", "from_here") and one.kind != "head":
                     out[index] = self._grafted(stored, one)
             self._fill(found, stored, out)
         return found
 
-    def _fill(self, found: Answers, stored: _Stored, logits: torch.Tensor) -> None:
+    def _fill(self, found: Answers, stored: Stored, logits: torch.Tensor) -> None:
         index = stored.batch.index
         found.fill(index, logits, np.asarray(self.tokens.labels[index]), stored.batch.row_ids)
 
-    def _batches(self, random: bool = False) -> Iterator[_Stored]:
+    def _batches(self, random: bool = False) -> Iterator[Stored]:
         with torch.inference_mode(), tuned_readout(self.base, self.tuned), contextlib.ExitStack() as stack:
             for model in (self.base, self.tuned):
                 stack.enter_context(fast_activations(model.model))
             everything = rows_of(parts_of(self.base, ("embeddings", "block")), self.base) if random else {}
             for batch in equal_length_batches(self.tokens, TOKENS_STORED):
                 inputs = batch.to(self.base.device).inputs()
-                stored = _Stored(batch, inputs, store(self.base, inputs), store(self.tuned, inputs))
+                stored = Stored(batch, inputs, store(self.base, inputs), store(self.tuned, inputs))
                 for one in (stored.base, stored.tuned):
                     require_finite_pass(one, one.logits, batch.row_ids)
                 if random:
@@ -181,7 +193,7 @@ class Grafts:
                         stored.random = store(self.base, inputs)
                 yield stored
 
-    def _heads(self, stored: _Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
+    def _heads(self, stored: Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
         """Graft single heads: patches of their outputs, all heads of a block from one attention pass."""
         groups: dict[tuple[str, int, str], list[int]] = {}
         for index, one in enumerate(runs):
@@ -199,7 +211,7 @@ class Grafts:
                 heads, weights = heads_under(model, other, clean, layer), head_weights(other, layer)
             donor = with_head_inputs(clean, layer, heads)
             places = [PatchPlace(Site("head_out", layer), (int(runs[index].head or 0),)) for index in members]
-            out[members] = Patcher(model, clean, donor, {layer: weights}).logits(places)
+            out[members] = Patcher(model, clean, donor, {Site("head_out", layer): weights}).logits(places)
 
     def _random_heads(
         self, model: Classifier, other: Classifier, clean: StoredPass, layer: int
@@ -223,15 +235,18 @@ class Grafts:
         written = random_like(head_weights(other, layer) - own, self.seed, f"heads of block {layer}")
         return heads, own + written
 
-    def _sides(self, stored: _Stored, direction: str) -> tuple[Classifier, Classifier, StoredPass]:
+    def _sides(self, stored: Stored, direction: str) -> tuple[Classifier, Classifier, Any]:
         if direction == "tuned_into_base":
             return self.base, self.tuned, stored.base
         return self.tuned, self.base, stored.tuned
 
-    def _depths(self, stored: _Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
+    def _depths(self, stored: Stored, runs: Sequence[Run], out: torch.Tensor) -> None:
         """Graft up to a depth or from one on: one model's stream goes on in the other's blocks."""
         for index, one in enumerate(runs):
+            if one.scope not in ("up_to_here", "from_here"):
+                continue
             if not _by_stream(one):
+                out[index] = self._grafted(stored, one)
                 continue
             if one.scope == "from_here":
                 place = PatchPlace(Site("resid_pre", one.layer))
@@ -245,18 +260,10 @@ class Grafts:
                 patcher = Patcher(self.base, stored.base, lower)
             out[index] = patcher.logits([place])[0]
 
-    def _grafted(self, stored: _Stored, one: Run) -> torch.Tensor:
+    def _grafted(self, stored: Stored, one: Run) -> torch.Tensor:
         """Run a graft of whole tensors or rows from the first block that it changes."""
         model, _, clean = self._sides(stored, one.direction)
-        names: dict[str, torch.Tensor | None]
-        if one.scope == "rows":
-            names = dict(one.rows)
-        elif one.scope == "from_here":
-            assert one.layer is not None
-            later = [GraftPart("block", layer) for layer in range(one.layer, model.n_layers)]
-            names = rows_of(later, model)
-        else:
-            names = rows_of(one.own_parts, model)
+        names = dict(one.rows) if one.scope == "rows" else rows_of(self.parts_in(one), model)
         names = {name: mask for name, mask in names.items() if name in self.moved}
         if not names and one.control != "no_op":
             return clean.logits
@@ -264,13 +271,18 @@ class Grafts:
         donor = itself if one.control == "no_op" else ("tuned" if itself == "base" else "base")
         # Of rows the control is which rows are taken; elsewhere it is which way the weights move.
         seed = self.seed if one.control == "random" and one.scope != "rows" else None
+        with grafted(model, self.states[donor], names, seed):
+            return self._run_grafted(stored, one, model, clean)
+
+    def _run_grafted(self, stored: Stored, one: Run, model: Classifier, clean: Any) -> torch.Tensor:
+        """Run a model with the graft in place."""
         parts = (one.part,) if one.scope == "from_here" else one.own_parts
         start = -1 if one.scope == "rows" else min(part.start for part in parts)
-        with grafted(model, self.states[donor], names, seed):
-            if start < 0:
-                return model(**stored.inputs)
-            hidden = run_blocks(model, clean, start, clean.trace.resid_pre[start])
-            return logits_of(model, hidden)
+        if start < 0:
+            logits: torch.Tensor = model(**stored.inputs)
+            return logits
+        hidden = run_blocks(model, clean, start, clean.trace.resid_pre[start])
+        return logits_of(model, hidden)
 
 
 def _by_stream(one: Run) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from tunescope.capture.patch_models import GraftPart
+from tunescope.capture.graft_parts import GraftPart
 from tunescope.lenses.grafting.runs import Grafts, Run
 from tunescope.seeds import derive_seed
 

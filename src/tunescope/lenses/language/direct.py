@@ -22,11 +22,11 @@ from tunescope.capture.direct import (
     Direct,
     Path,
     Pooled,
-    components_of,
     keeper,
     path_sites,
     require_finite,
 )
+from tunescope.capture.direct_parts import components_of
 from tunescope.capture.hooks import reading
 from tunescope.capture.sites import Site
 from tunescope.data.batches import batches

@@ -19,7 +19,8 @@ Cost:
     One pass of each model over the rows.
 
 Limits:
-    Says nothing of what later blocks make of a part. Held norms are exact for the sum, not for what would
+    In an encoder-decoder the parts are the decoder's: no part of the encoder writes into the stream that the head
+    reads. Says nothing of what later blocks make of a part. Held norms are exact for the sum, not for what would
     happen without a part.
 """
 
@@ -32,7 +33,8 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunescope.capture.direct import Component, components_of, direct
+from tunescope.capture.direct import direct
+from tunescope.capture.direct_parts import Component, components_of
 from tunescope.data.batches import batches
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
@@ -180,6 +182,11 @@ def _say_path(subject: Subject) -> None:
         "later norm is passed, each with its scale held at each row's own; embeddings count behind their norm"
     )
     note = f"attribution_direct: {norms}."
+    if model.is_encoder_decoder:
+        note += (
+            " The head reads the decoder, so the parts are the decoder's; what the encoder found is in what the heads "
+            "of cross-attention write."
+        )
     if sum(1 for one in model.head.modules() if type(one).__name__ == "Linear") > 1:
         note += (
             " The head has a nonlinearity, which is taken as its gain (output over input) at each row; shares through "
@@ -213,10 +220,9 @@ def _records(found: Shares, labels: np.ndarray, groups: np.ndarray, subject: Sub
 def level_records(components: Sequence[Component], ends: Intervals, metric: str) -> list[Record]:
     """Return a record with its interval for every part."""
     return [
-        {"site": part.site, "layer": part.layer, "head": part.head, "component": part.name, "metric": metric,
-         "control": "none", **end.record()}
+        {**part.axes, "metric": metric, "control": "none", **end.record()}
         for part, end in zip(components, ends, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def tested_records(
@@ -255,7 +261,8 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
         (pl.col("arm") == subject.arm) & pl.col("seed").eq_missing(pl.lit(subject.seed))
         & (pl.col("metric") == "contrast") & pl.col("class").is_null() & (pl.col("site") != "constant")
     )  # fmt: skip
-    kinds = {"head": ["head_out"], "other part": ["embeddings", "mlp_out", "attention_bias"]}
+    heads = ["head_out", "cross_head_out"]
+    kinds = {"head": heads, "other part": ["embeddings", "mlp_out", "attention_bias", "cross_attention_bias"]}
     found = []
     for kind, sites in kinds.items():
         own = mine.filter(
@@ -265,7 +272,7 @@ def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
             found.append(
                 _strongest(mine, own.sort("value", descending=True).row(0, named=True), kind, subject)
             )
-    change = mine.filter((pl.col("model") == "tuned_minus_base") & (pl.col("site") == "head_out"))
+    change = mine.filter((pl.col("model") == "tuned_minus_base") & pl.col("site").is_in(heads))
     if change.height and not subject.same_trunk:
         found.append(_most_changed(mine, change.sort(pl.col("value").abs()).row(-1, named=True), subject))
     return found

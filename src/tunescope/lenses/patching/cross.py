@@ -19,7 +19,10 @@ Cost:
     Rows times sites in both models, each started in its own block.
 
 Limits:
-    Base and tuned must share their shape. What is not in the tuned readout's terms is not seen.
+    Base and tuned must share their shape. What is not in the tuned readout's terms is not seen. Where tuning left
+    weights as they were, some places carry all or nothing by construction; the column ``by_construction`` says so, and
+    no finding picks them. In an encoder-decoder a stream is one of two: the decoder reads the text beside the
+    encoder's output, so neither stack's stream carries everything by itself.
 """
 
 from __future__ import annotations
@@ -33,14 +36,21 @@ import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunescope.capture.patch import PATCH_SITES, Patcher, PatchPlace
-from tunescope.capture.patch_models import require_same_shape, trunk_state, tuned_readout, without_adapters
-from tunescope.capture.sites import Site, head_weights
-from tunescope.capture.stored import store
+from tunescope.capture.patch import PATCH_SITES, Patcher, PatchPlace, first_stream, passed, patcher_of
+from tunescope.capture.patch_models import (
+    moved_names,
+    require_same_shape,
+    trunk_state,
+    tuned_readout,
+    without_adapters,
+)
+from tunescope.capture.patch_stacks import stack_sites
+from tunescope.capture.sites import HEAD_OUT, Site, head_weights, stack_of
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError, ModelError
 from tunescope.lenses.ablation.sweep import equal_length_batches, require_finite_pass
 from tunescope.lenses.ablation.table import FEWEST_TEXTS, halves
+from tunescope.lenses.patching.certain_across import Certain
 from tunescope.lenses.patching.measure import Answers, Between
 from tunescope.lenses.subject import LensRows, Subject, clusters
 from tunescope.models.activations import fast_activations
@@ -89,7 +99,8 @@ def run(subject: Subject, options: CrossOptions) -> tuple[pl.DataFrame, None]:
     tokens = subject.draw(options.rows)
     base, tuned = comparable(subject, "patching_cross")
     places = places_of(tuned, options.sites)
-    runs = _runs(places, options)
+    certain = Certain.of(tuned, moved_names(trunk_state(base), trunk_state(tuned)))
+    runs = _runs(places, options, certain)
     counts = {direction: len(_of(runs, direction)) for direction in options.directions}
     answers: dict[str, Answers] = {one: Answers.empty(len(tokens), count) for one, count in counts.items()}
     ends = Answers.empty(len(tokens), 2)
@@ -134,31 +145,43 @@ def comparable(subject: Subject, lens: str) -> tuple[Classifier, Classifier]:
 
 
 def places_of(model: Classifier, sites: Sequence[str]) -> list[PatchPlace]:
-    """List every site of a model, head by head at ``head_out``, layer by layer."""
+    """List every site of a model, head by head at ``head_out``, layer by layer.
+
+    In an encoder-decoder ``attn_out`` and ``head_out`` are those of self-attention in both stacks and of
+    cross-attention.
+    """
     assert set(sites) <= set(PATCH_SITES)
+    if model.is_encoder_decoder:
+        every = stack_sites(model, sites)
+    else:
+        every = [Site(site, layer) for layer in range(model.n_layers) for site in sites]
     found = []
-    for layer in range(model.n_layers):
-        for site in sites:
-            heads = [(head,) for head in range(model.n_heads)] if site == "head_out" else [None]
-            found += [PatchPlace(Site(site, layer), own) for own in heads]
+    for site in every:
+        heads = range(stack_of(model, site).n_heads) if site.name in HEAD_OUT else None
+        found += [PatchPlace(site)] if heads is None else [PatchPlace(site, (head,)) for head in heads]
     return found
 
 
-def _runs(places: Sequence[PatchPlace], options: CrossOptions) -> list[dict[str, Any]]:
+def place_axes(place: PatchPlace) -> dict[str, Any]:
+    """Return the columns that name a place; ``stack`` in an encoder-decoder alone."""
+    site, head = place.site, place.heads[0] if place.heads else None
+    stack = {} if site.stack is None else {"stack": site.stack}
+    return {"site": site.name, "layer": site.layer, "head": head, **stack}
+
+
+def _runs(places: Sequence[PatchPlace], options: CrossOptions, certain: Certain) -> list[dict[str, Any]]:
     controls = ["none", *(["random"] if options.random_control else [])]
+    known = [certain.patch(place.site) for place in places]
     found = []
     for direction in options.directions:
         for control in controls:
             found += [
-                {
-                    "site": place.site.name, "layer": place.site.layer, "head": place.heads[0] if place.heads else None,
-                    "control": control, "direction": direction,
-                }
-                for place in places
+                {**place_axes(place), "control": control, "direction": direction,
+                 "by_construction": one if control == "none" else None}
+                for place, one in zip(places, known, strict=True)
             ]  # fmt: skip
-        found.append(
-            {"site": "resid_pre", "layer": 0, "head": None, "control": "no_op", "direction": direction}
-        )
+        axes = place_axes(first_stream(certain.model))
+        found.append({**axes, "control": "no_op", "direction": direction, "by_construction": None})
     return found
 
 
@@ -177,9 +200,12 @@ class _Both:
     def fill(self, tokens: Tokens, answers: dict[str, Answers], ends: Answers, task: Task) -> None:
         """Run every patch on every row."""
         weights = {
-            which: {layer: head_weights(model, layer) for layer in range(model.n_layers)}
+            which: {
+                one.site: head_weights(model, one.start, one.site.stack, one.site.name == "cross_head_out")
+                for one in self.places if one.site.name in HEAD_OUT
+            }
             for which, model in (("base", self.base), ("tuned", self.tuned))
-        }
+        }  # fmt: skip
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(len(self.places), self.base.width, generator=generator)
         random = drawn / drawn.norm(dim=1, keepdim=True)
@@ -187,13 +213,13 @@ class _Both:
             for batch in equal_length_batches(tokens, TOKENS_STORED):
                 inputs = batch.to(self.base.device).inputs()
                 with fast_activations(self.base.model), fast_activations(self.tuned.model):
-                    passes = {"base": store(self.base, inputs), "tuned": store(self.tuned, inputs)}
+                    passes = {"base": passed(self.base, inputs), "tuned": passed(self.tuned, inputs)}
                     for stored in passes.values():
                         require_finite_pass(stored, stored.logits, batch.row_ids)
                     for direction, found in answers.items():
                         into, of = ("base", "tuned") if direction == "tuned_into_base" else ("tuned", "base")
                         model = self.base if into == "base" else self.tuned
-                        patcher = Patcher(model, passes[into], passes[of], weights[of])
+                        patcher = patcher_of(model, passes[into], passes[of], weights[of])
                         labels = np.asarray(tokens.labels[batch.index])
                         found.fill(batch.index, self._patched(patcher, random), labels, batch.row_ids)
                     both = torch.stack([passes["base"].logits, passes["tuned"].logits])
@@ -206,6 +232,6 @@ class _Both:
         found = [patcher.logits(self.places, size)]
         if self.options.random_control:
             found.append(patcher.logits(self.places, size, random))
-        itself = Patcher(patcher.model, patcher.recipient, patcher.recipient)
-        found.append(itself.logits([PatchPlace(Site("resid_pre", 0))], size))
+        itself = patcher_of(patcher.model, patcher.recipient, patcher.recipient)
+        found.append(itself.logits([first_stream(patcher.model)], size))
         return torch.cat(found)

@@ -12,7 +12,10 @@ from tunescope.stats.results import Finding
 
 KINDS = {"heads": "strongest head", "sublayers": "strongest sublayer"}
 PICKED = "picked on one half of the texts, shown on the other"
-SUBLAYERS = {"attn_out": "the attention of layer", "mlp_out": "the MLP of layer"}
+SUBLAYERS = {
+    "attn_out": "the attention of layer", "cross_attn_out": "the cross-attention of layer",
+    "mlp_out": "the MLP of layer",
+}  # fmt: skip
 
 
 def findings(table: pl.DataFrame, subject: Subject) -> list[Finding]:
@@ -75,7 +78,12 @@ def _strongest(shown: pl.DataFrame, of: tuple[str, str], subject: Subject) -> li
 
 
 def _travels(mine: pl.DataFrame, subject: Subject) -> list[Finding]:
-    """Say from which layer on the stream at the pooled token carries more than the stream at the changed tokens."""
+    """Say from which layer on the stream at the pooled token carries more than the stream at the changed tokens.
+
+    Of one stack: in an encoder-decoder the two are not places of one stream.
+    """
+    if "stack" in mine.columns:
+        return []
     stream = mine.filter(
         (pl.col("site") == "resid_pre") & (pl.col("control") == "none") & (pl.col("model") == "tuned")
     )
@@ -138,12 +146,31 @@ def _most(mine: pl.DataFrame, of: tuple[str, str], subject: Subject) -> list[Fin
         return []
     sentence = (
         f"Of all {of[0]}, {name_of(row)} of the tuned model brings most into the base when its activations are put "
-        f"there: {percent(row)} of the gain in margin (both under the tuned head; {PICKED})."
+        f"there: {percent(row)} of the gain in margin (both under the tuned head; {PICKED}).{carries_all(mine, of[1])}"
     )
     clear = row["low"] is not None and row["low"] > 0 and beyond(row, control)
     held = f"a random direction of equal size: {percent(control)}"
     test = f"bootstrap over texts of a ratio of sums; {PICKED}"
     return [_finding(row, sentence, (test, held), clear, subject, ("patching_cross", f"{row['n']} rows"))]
+
+
+def carries_all(mine: pl.DataFrame, pick: str) -> str:
+    """Say which sublayers were no candidates because all that tuning changed acts through them; nothing if none."""
+    if "by_construction" not in mine.columns or pick != KINDS["sublayers"]:
+        return ""
+    certain = mine.filter(
+        (pl.col("by_construction") == EVERYTHING) & pl.col("site").is_in(list(SUBLAYERS))
+        & (pl.col("metric") == "recovered_margin") & (pl.col("control") == "none")
+    )  # fmt: skip
+    if "scope" in certain.columns:
+        certain = certain.filter(pl.col("scope") == "one")
+    if certain.is_empty():
+        return ""
+    row = certain.row(0, named=True)
+    return (
+        f" No candidate was {name_of(row)} ({percent(row)}): all weights that tuning changed act through it, so it "
+        "carries everything by construction."
+    )
 
 
 def same_place(table: pl.DataFrame, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -152,6 +179,8 @@ def same_place(table: pl.DataFrame, row: dict[str, Any]) -> dict[str, Any] | Non
         (pl.col("site") == row["site"]) & pl.col("layer").eq_missing(pl.lit(row["layer"]))
         & pl.col("head").eq_missing(pl.lit(row["head"]))
     )  # fmt: skip
+    if "stack" in table.columns:
+        same = same.filter(pl.col("stack").eq_missing(pl.lit(row["stack"])))
     return same.row(0, named=True) if same.height else None
 
 
@@ -167,9 +196,13 @@ def beyond(row: dict[str, Any], control: dict[str, Any] | None) -> bool:
 
 def name_of(row: dict[str, Any]) -> str:
     """Return a place in words."""
+    stack, cross = row.get("stack"), row["site"].startswith("cross_")
     if row["head"] is not None:
-        return f"head L{row['layer']}H{row['head']}"
-    return f"{SUBLAYERS.get(row['site'], 'the stream before layer')} {row['layer']}"
+        place = f"{'cross' if cross else stack}." if stack else ""
+        return f"head {place}L{row['layer']}H{row['head']}"
+    site = SUBLAYERS.get(row["site"], "the stream before layer")
+    where = site if stack is None else site.replace("layer", f"the {stack}'s layer")
+    return f"{where} {row['layer']}"
 
 
 def position_said(position: str) -> str:

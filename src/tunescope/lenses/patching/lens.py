@@ -21,7 +21,8 @@ Cost:
 
 Limits:
     Needs pairs of equal token length; pairs whose gap is below ``floor`` are left out and counted. Some places carry
-    all or nothing whatever was learnt; the column ``by_construction`` says so, and no finding picks them.
+    all or nothing whatever was learnt; the column ``by_construction`` says so, and no finding picks them. Both stacks
+    of an encoder-decoder read the text, the decoder one place later: ``before``, ``at`` and ``after`` count there.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunescope.capture.patch import PatchPlace
-from tunescope.capture.sites import Site
+from tunescope.capture.patch import PatchPlace, first_stream
+from tunescope.capture.patch_stacks import stack_sites
+from tunescope.capture.sites import HEAD_OUT, Site, stack_of
 from tunescope.errors import LensError
 from tunescope.lenses.patching.construction import by_construction
-from tunescope.lenses.patching.cross import PatchSite
+from tunescope.lenses.patching.cross import PatchSite, place_axes
+from tunescope.lenses.patching.measure import PICKS
 from tunescope.lenses.patching.pairs import Pairs, PairTokens, pairs_of
 from tunescope.lenses.patching.runs import (
     PairMargins,
@@ -62,7 +65,6 @@ Position = Literal["all", "before", "at", "after", "pooled"]
 Way = Literal["denoising", "noising"]
 FEWEST_GROUPS = 8
 MANY = 100_000  # of the split all rows may lend an unrelated text
-PICKS = {"strongest head": ("head_out",), "strongest sublayer": ("attn_out", "mlp_out")}
 
 
 class PatchingOptions(BaseModel):
@@ -145,23 +147,34 @@ def places_of(model: Classifier, options: PatchingOptions) -> list[PatchPlace]:
     """List what is patched, layer by layer.
 
     The whole stream at every token carries everything by construction and is left to the control; ``pooled`` is left
-    out where pooling reads all tokens.
+    out where pooling reads all tokens. In an encoder-decoder the whole stream of one stack does not: the encoder's
+    (once: it is the same from every block on) says what comes from the encoder's reading of the text, the decoder's
+    what it has taken up so far. The encoder has no pooled token.
     """
+    if model.is_encoder_decoder:
+        sites = stack_sites(model, options.sites)
+    else:
+        sites = [Site(site, layer) for layer in range(model.n_layers) for site in options.sites]
     found = []
-    for layer in range(model.n_layers):
-        for site in options.sites:
-            heads = [(head,) for head in range(model.n_heads)] if site == "head_out" else [None]
-            for where in options.head_positions if site == "head_out" else options.positions:
-                if (where == "pooled" and model.pooling == "mean") or (
-                    where == "all" and site in ("resid_pre", "resid_post")
-                ):
-                    continue
-                found += [PatchPlace(Site(site, layer), own, where) for own in heads]
+    for site in sites:
+        of_heads = site.name in HEAD_OUT
+        heads = [(head,) for head in range(stack_of(model, site).n_heads)] if of_heads else [None]
+        for where in options.head_positions if of_heads else options.positions:
+            if (where == "pooled" and (model.pooling == "mean" or site.stack == "encoder")) or (
+                where == "all" and site.name in ("resid_pre", "resid_post") and _whole(site)
+            ):
+                continue
+            found += [PatchPlace(site, own, where) for own in heads]
     if not found:
         raise LensError(
             "patching: these sites and positions leave nothing to patch; the whole stream is the control."
         )
     return found
+
+
+def _whole(site: Site) -> bool:
+    """Whether patching a stream at every token says nothing new: all of it, or the same as an earlier block's."""
+    return site.stack is None or (site.stack == "encoder" and (site.name, site.layer) != ("resid_pre", 0))
 
 
 def _margins(
@@ -207,7 +220,7 @@ def _records(
     records = _shown(own, axes, {**about, "control": "none"})
     if found.unrelated is not None:
         records += _shown(of(found.unrelated), axes, {**about, "control": "unrelated"})
-    whole = [_axes(PatchPlace(Site("resid_pre", 0)))]
+    whole = [_axes(first_stream(subject.tuned))]
     for control, runs in (("no_op", found.no_op), ("everything", found.everything)):
         records += _shown(of(runs[:, None]), whole, {**about, "control": control})
     if len(np.unique(pairs.groups)) >= FEWEST_GROUPS:
@@ -223,10 +236,7 @@ def _records(
 
 
 def _axes(place: PatchPlace) -> dict[str, Any]:
-    return {
-        "site": place.site.name, "layer": place.site.layer, "head": place.heads[0] if place.heads else None,
-        "position": str(place.positions),
-    }  # fmt: skip
+    return {**place_axes(place), "position": str(place.positions)}
 
 
 def _shown(found: Shares, axes: Sequence[dict[str, Any]], about: dict[str, Any]) -> list[dict[str, Any]]:

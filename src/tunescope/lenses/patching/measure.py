@@ -19,12 +19,15 @@ from tunescope.stats.tests import benjamini_hochberg, sign_flip_p
 
 PERMUTATIONS = 1999
 NAMES = {"margin": "margin", "accuracy": "hit"}
-PICKS = {"strongest head": ("head_out",), "strongest sublayer": ("attn_out", "mlp_out")}
-Place = tuple[str, int | None, int | None]  # site, layer, head
+PICKS = {
+    "strongest head": ("head_out", "cross_head_out"),
+    "strongest sublayer": ("attn_out", "cross_attn_out", "mlp_out"),
+}
+Place = tuple[str, int | None, int | None, str | None]  # site, layer, head, stack
 
 
 def _place(run: Mapping[str, Any]) -> Place:
-    return run["site"], run["layer"], run["head"]
+    return run["site"], run["layer"], run["head"], run.get("stack")
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ class Between:
     ) -> dict[str, Place]:
         """Return the head and the sublayer that bring most of the margin into the base, on some rows alone.
 
+        Runs that carry all or nothing by construction are no candidates: nothing is learnt from them.
+
         Args:
             runs: The axes of each run.
             answers: Of these runs, on all rows; they start from the base.
@@ -160,8 +165,9 @@ class Between:
         found = {}
         for pick, sites in PICKS.items():
             usable = [
-                index for index, run in enumerate(runs) if run["control"] == "none" and run["site"] in sites
-            ]
+                index for index, run in enumerate(runs)
+                if run["control"] == "none" and run["site"] in sites and run.get("by_construction") is None
+            ]  # fmt: skip
             if usable:
                 found[pick] = _place(runs[max(usable, key=lambda index: gains[index])])
         return found

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tunescope.capture.patch import Patcher, PatchPlace, check_places
+from tunescope.capture.patch import PatchPlace, check_places, first_stream, passed, patcher_of
 from tunescope.capture.patch_tokens import changed_tokens
-from tunescope.capture.sites import Site
-from tunescope.capture.stored import store
 from tunescope.data.batches import collate
 from tunescope.data.tokens import Tokens
 from tunescope.errors import LensError
@@ -61,7 +59,7 @@ class PairMargins:
         unrelated: With each place patched from an unrelated text, [N, P]; NaN where none has the length; or None.
         random: With each place moved as far in a random direction, [N, P]; or None.
         no_op: With the recipient's own stream put in, [N].
-        everything: With the donor's whole stream before block 0, [N].
+        everything: With the donor's whole stream before block 0 (of two stacks, before both first blocks), [N].
     """
 
     recipient: np.ndarray
@@ -171,24 +169,26 @@ def _one_batch(
     """Return (which result, logits [B, C] or [P, B, C]) of one batch."""
     ours, theirs = (collate(side, index).to(model.device).inputs() for side in sides)
     size = request.tokens_at_once
-    whole = [PatchPlace(Site("resid_pre", 0))]
+    whole = [first_stream(model)]
     with torch.inference_mode(), fast_activations(model.model):
-        recipient, donor = store(model, ours), store(model, theirs)
+        recipient, donor = passed(model, ours), passed(model, theirs)
         for side, stored in zip(sides, (recipient, donor), strict=True):
             require_finite_pass(stored, stored.logits, [side.row_ids[row] for row in index])
         changed = changed_tokens(ours["input_ids"], theirs["input_ids"])
-        patcher = Patcher(model, recipient, donor, changed=changed)
+        patcher = patcher_of(model, recipient, donor, changed=changed)
         found = [
             (0, recipient.logits), (1, donor.logits),
-            (2, Patcher(model, recipient, recipient).logits(whole, size)[0]), (3, patcher.logits(whole, size)[0]),
+            (2, patcher_of(model, recipient, recipient).logits(whole, size)[0]), (3, patcher.everything(size)),
             (4, patcher.logits(request.places, size)),
         ]  # fmt: skip
         if lent is not None and any(lent):
             # A pair that nothing can be lent to keeps its own donor here, and is taken out of the table.
             given = [one or (sides[1], int(row)) for one, row in zip(lent, index, strict=True)]
             rows = [collate(tokens, np.array([row])).to(model.device).inputs() for tokens, row in given]
-            other = store(model, {name: torch.cat([one[name] for one in rows]) for name in theirs})
-            found.append((5, Patcher(model, recipient, other, changed=changed).logits(request.places, size)))
+            other = passed(model, {name: torch.cat([one[name] for one in rows]) for name in theirs})
+            found.append(
+                (5, patcher_of(model, recipient, other, changed=changed).logits(request.places, size))
+            )
         if request.random:
             generator = torch.Generator().manual_seed(request.seed)
             drawn = torch.randn(len(request.places), model.width, generator=generator)

@@ -7,13 +7,13 @@ the text and a neutral text out over its tokens; that the shares add up to the d
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from tunescope.data.frame import encode
 from tunescope.data.tokens import Tokens
@@ -23,6 +23,7 @@ from tunescope.evaluation.predict import logits_of
 from tunescope.evaluation.words import left_out, plain_word, word_spans
 from tunescope.lenses.planted import predictor
 from tunescope.models.classifier import Classifier
+from tunescope.models.encoder_decoder import STACKS
 from tunescope.progress import Task
 
 TEXTS_AT_ONCE = 512
@@ -174,10 +175,17 @@ class Integrated:
         return abs(self.gap) <= max(NEAR * abs(self.total), NOTHING)
 
 
+def token_embeddings(model: Classifier) -> list[Any]:
+    """Return the modules that look up the tokens' embeddings: one, or the encoder's and the decoder's."""
+    if not model.is_encoder_decoder:
+        return [model.trunk.get_input_embeddings()]
+    return [model.trunk.get_submodule(f"{stack}.embed_tokens") for stack in STACKS]
+
+
 def neutral_vector(model: Classifier) -> torch.Tensor:
     """Return the embedding that stands for "no word": the mask token's, or the mean of the vocabulary, [D]."""
-    embeddings: Any = model.trunk.get_input_embeddings()
-    table: torch.Tensor = embeddings.weight.detach()
+    embeddings: Any = token_embeddings(model)[0]
+    table: torch.Tensor = embeddings.weight.detach() * getattr(embeddings, "embed_scale", 1.0)
     mask = model.tokenizer.mask_token_id
     return table[mask] if mask is not None else table[: len(model.tokenizer)].mean(0)
 
@@ -187,7 +195,9 @@ def integrated_gradients(
 ) -> Integrated:
     """Integrate the gradient of a class's margin from the neutral text to the row, along the token embeddings.
 
-    Positions and special tokens stay as they are. The points are those of Gauss and Legendre; their number is doubled
+    Positions and special tokens stay as they are. An encoder-decoder reads the text twice, and both readings move
+    together: a word's share is of its tokens in the encoder and in the decoder, where they stand one place later. The
+    points are those of Gauss and Legendre; their number is doubled
     until the shares add up, at most to ``most_steps``.
 
     Args:
@@ -197,11 +207,11 @@ def integrated_gradients(
         label: The class whose margin is shared out.
         most_steps: The most points.
     """
-    table: Any = model.trunk.get_input_embeddings()
+    table = token_embeddings(model)[0]
     own = table(inputs["input_ids"]).detach()[0]  # [T, D]
     real = torch.as_tensor(row.word_of >= 0, device=own.device)
     start = torch.where(_text_tokens(model, inputs, real)[:, None], neutral_vector(model), own)
-    ends = _margins(model, table, torch.stack([start, own]), inputs, label).detach()
+    ends = _margins(model, torch.stack([start, own]), inputs, label).detach()
     total = float(ends[1] - ends[0])
     steps = FIRST_STEPS
     while True:
@@ -211,7 +221,7 @@ def integrated_gradients(
             some = slice(first, first + STEPS_AT_ONCE)
             share = torch.as_tensor((nodes[some] + 1) / 2, dtype=own.dtype, device=own.device)[:, None, None]
             points = (start + share * (own - start)).requires_grad_()
-            slopes = torch.autograd.grad(_margins(model, table, points, inputs, label).sum(), points)[0]
+            slopes = torch.autograd.grad(_margins(model, points, inputs, label).sum(), points)[0]
             weight = torch.as_tensor(weights[some] / 2, device=own.device)[:, None, None]
             slope += (slopes.double() * weight).sum(0)
         shares = (slope * (own - start).double()).sum(-1).cpu().numpy()  # [T]
@@ -231,18 +241,22 @@ def _text_tokens(model: Classifier, inputs: dict[str, torch.Tensor], real: torch
 
 
 def _margins(
-    model: Classifier, table: nn.Module, points: torch.Tensor, inputs: dict[str, torch.Tensor], label: int
+    model: Classifier, points: torch.Tensor, inputs: dict[str, torch.Tensor], label: int
 ) -> torch.Tensor:
     """Return the margin of a class at points [S, T, D] of the token embeddings, [S]."""
     count = len(points)
     repeated = {name: value.expand(count, -1) for name, value in inputs.items()}
-    handle = table.register_forward_hook(lambda _module, _given, _output: points)
-    try:
-        with torch.enable_grad():
-            logits = model(**repeated)
-            found: torch.Tensor = margin(logits, torch.full((count,), label, device=logits.device))
-    finally:
-        handle.remove()
+    first, *second = token_embeddings(model)
+    with contextlib.ExitStack() as stack:
+        stack.callback(first.register_forward_hook(lambda *_: points).remove)
+        for decoder in second:  # it begins with its start token, and reads the text one place later
+            shifted = decoder.register_forward_hook(
+                lambda _module, _given, output: torch.cat([output[:, :1], points[:, :-1]], 1)
+            )
+            stack.callback(shifted.remove)
+        stack.enter_context(torch.enable_grad())
+        logits = model(**repeated)
+        found: torch.Tensor = margin(logits, torch.full((count,), label, device=logits.device))
     return found
 
 

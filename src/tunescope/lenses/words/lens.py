@@ -18,7 +18,8 @@ Cost:
 
 Limits:
     A text without a word may read like none that the model knows. Words that only matter together are missed;
-    rows that the model cuts are left out.
+    rows that the model cuts are left out. An encoder-decoder reads the text in both stacks: a word is left out of,
+    masked in, and given the gradients of, both.
 """
 
 from __future__ import annotations
