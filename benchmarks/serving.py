@@ -5,7 +5,8 @@ the weights). Every question goes through the whole server in this process (guar
 each about a text that was not asked about before. An answer is the prediction of both models, from the request to the
 last byte. The goal is 300 ms on two cores for what a hand waits for: a typed text, and a switch (one in the first
 block, the longest way to the logits). What fills the page afterwards is timed as well: its first answer and its last.
-Beside them stand two bare passes, base and tuned without a bench: what an answer cannot do without.
+Beside them stand bare passes of base and tuned without a bench, which no answer can do without: one after another on
+all threads, and at the same time on half of them each, as the bench does it.
 
     python benchmarks/serving.py             # two minutes on two quiet cores
     python benchmarks/serving.py --waited    # some seconds: only what a hand waits for
@@ -23,6 +24,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from tunescope.data.labels import LabelMap
 from tunescope.data.rows import Rows
 from tunescope.data.tokens import tokenize
 from tunescope.lenses.bench import Bench
+from tunescope.lenses.bench.at_once import at_once
 from tunescope.lenses.subject import Subject
 from tunescope.models.classifier import Classifier
 from tunescope.models.families import family_of
@@ -96,13 +99,21 @@ def timed(client: httpx.Client, kind: str, text: str, **more: Any) -> tuple[floa
     return 1000 * first, 1000 * (time.perf_counter() - start), 1000 * spent, count
 
 
-def bare(bench: Bench, text: str) -> tuple[float, float, float, int]:
+def bare(bench: Bench, text: str, together: bool) -> tuple[float, float, float, int]:
     """Run a text through both models and nothing else; as :func:`timed` returns it."""
     inputs = bench.read(text).inputs(bench.subject.tuned.device)
-    start, processor = time.perf_counter(), time.process_time()
-    with torch.inference_mode():
-        for model in bench.models.values():
+
+    def run(model: Classifier) -> None:
+        with torch.inference_mode():
             model(**inputs)
+
+    start, processor = time.perf_counter(), time.process_time()
+    tasks = {which: partial(run, model) for which, model in bench.models.items()}
+    if together:
+        at_once(tasks)
+    else:
+        for task in tasks.values():
+            task()
     spent, waited = time.process_time() - processor, time.perf_counter() - start
     return 1000 * waited, 1000 * waited, 1000 * spent, len(bench.models)
 
@@ -114,7 +125,8 @@ def measure(client: httpx.Client, bench: Bench, rounds: int, waited: bool) -> No
     for number in range(rounds + 1):  # the first round warms up
         text = next(made)
         one = {
-            "bare passes": bare(bench, next(made)),
+            "bare passes, one after another": bare(bench, next(made), False),
+            "bare passes, at once": bare(bench, next(made), True),
             "text": timed(client, "text", text),
             "switch one head": timed(client, "switch", text, off=["L0H3"]),
             "switch five parts": timed(
@@ -142,7 +154,8 @@ def say(kind: str, times: list[tuple[float, float, float, int]]) -> None:
         "processor_ms": round(processor, 1), "answers": times[0][3], "rounds": len(times),
     }  # fmt: skip
     if kind in ("text", "switch one head", "switch five parts"):
-        record |= {"goal_ms": GOAL, "met": last <= GOAL, "met_in_processor_time": processor <= GOAL}
+        cores = min(torch.get_num_threads(), 2)  # what the goal is for
+        record |= {"goal_ms": GOAL, "met": last <= GOAL, "met_in_processor_time": processor <= cores * GOAL}
     print(json.dumps(record), flush=True)
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal
+from functools import cache, partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from tunescope.capture.sites import Site
 from tunescope.capture.stored import StoredPass, store
 from tunescope.config.window import WindowConfig
 from tunescope.data.rows import rows_of_texts
-from tunescope.data.tokens import tokenize
+from tunescope.data.tokens import Tokens, tokenize
 from tunescope.errors import LensError
 from tunescope.evaluation.predict import logits_of
 from tunescope.evaluation.words import left_out
@@ -29,6 +29,7 @@ from tunescope.lenses.ablation.components import Variant, every, joint, parse
 from tunescope.lenses.ablation.replacement import Replacer, Statistics
 from tunescope.lenses.ablation.sweep import require_finite_pass
 from tunescope.lenses.ablation.sweep_stack import Stack
+from tunescope.lenses.bench.at_once import are_apart, at_once
 from tunescope.lenses.bench.means import means_in_pieces
 from tunescope.lenses.bench.text import ReadText, read_text
 from tunescope.lenses.subject import LensRows, Subject, Which
@@ -37,6 +38,7 @@ from tunescope.models.classifier import Classifier
 from tunescope.models.language import LanguageModel
 from tunescope.rewriting import Lexicon, Unresolved, load_lexicon, rewrite
 
+Answer = TypeVar("Answer")
 Edit = Literal["zero", "mean"]
 REFERENCE_ROWS = 512  # the ablation lens's default, so that its numbers and these are the same
 TOKENS_AT_ONCE = 1024
@@ -49,6 +51,8 @@ _SWITCH = re.compile(r"L\d+(?:H\d+|\.attention|\.mlp)")
 @dataclass
 class Bench:
     """Base and tuned of one training, ready to be asked about single texts. Not for several threads at once.
+
+    What a person waits for runs in both models at the same time (:mod:`tunescope.lenses.bench.at_once`).
 
     Attributes:
         subject: The two models; the base under its base head, left out of predictions where that is ``none``.
@@ -81,6 +85,7 @@ class Bench:
             )
         for model in (self.subject.base, self.subject.tuned):
             model.eval()
+        self._apart = are_apart(self.subject)
 
     @property
     def models(self) -> dict[Which, Classifier]:
@@ -106,7 +111,7 @@ class Bench:
 
     def predict(self, text: str) -> dict[Which, np.ndarray]:
         """Return the logits [C] of each model."""
-        return {which: self._pass(which, text).logits[0].cpu().numpy() for which in self.models}
+        return {which: stored.logits[0].cpu().numpy() for which, stored in self._passes_of(text).items()}
 
     def switched(self, text: str, off: Sequence[str], edit: Edit = "zero") -> dict[Which, np.ndarray]:
         """Return the logits [C] of each model with components switched off together.
@@ -121,11 +126,13 @@ class Bench:
         """
         if not off:
             return self.predict(text)
-        found = {}
-        for which, model in self.models.items():
+        stored = self._passes_of(text)
+
+        def changed(which: Which, model: Classifier) -> np.ndarray:
             variant = joint([_component(model, name, edit) for name in off], "switched off", edit)
-            found[which] = self._changed(which, text, [variant], edit)[0]
-        return found
+            return self._changed(which, stored[which], [variant], edit)[0]
+
+        return self._each(self.models, changed)
 
     def grid(self, text: str, edit: Edit = "zero") -> Iterator[dict[str, Any]]:
         """Switch off every head, attention and MLP by itself, last layer first, a layer of one model at a time.
@@ -133,12 +140,13 @@ class Bench:
         Yields:
             ``model``, ``layer``, ``heads`` (logits [H, C]), ``attention`` and ``mlp`` (logits [C]).
         """
+        stored = self._passes_of(text)
         for layer in reversed(range(self.subject.tuned.n_layers)):
             for which, model in self.models.items():
                 mine = [
                     one for one in every(model, ("heads", "attention", "mlp"), edit) if one.layer == layer
                 ]
-                logits = self._changed(which, text, mine, edit)
+                logits = self._changed(which, stored[which], mine, edit)
                 heads = model.n_heads
                 yield {"model": which, "layer": layer, "heads": logits[:heads], "attention": logits[heads],
                        "mlp": logits[heads + 1]}  # fmt: skip
@@ -160,11 +168,7 @@ class Bench:
 
     def logits(self, which: Which, texts: Sequence[str]) -> np.ndarray:
         """Return one model's logits [N, C] of whole texts."""
-        model = self.models[which]
-        tokens = tokenize(
-            rows_of_texts(texts, model.labels), model.tokenizer, model.max_length, window=self.window
-        )
-        return np.asarray(logits_of(model, tokens.first_windows()))
+        return np.asarray(logits_of(self.models[which], self._tokens(which, texts)))
 
     def attention(self, text: str, layer: int, head: int) -> dict[Which, np.ndarray]:
         """Return one head's attention [T, T] in base and tuned: who looks (rows) at whom (columns).
@@ -173,17 +177,13 @@ class Bench:
             LensError: There is no such head.
         """
         _component(self.subject.tuned, f"L{layer}H{head}", "zero")
-        whole, found = self.read(text), {}
-        pair: tuple[tuple[Which, Classifier], ...] = (
-            ("base", self.subject.base),
-            ("tuned", self.subject.tuned),
-        )
-        for which, model in pair:
-            site = Site("attn_pattern", layer)
-            found[which] = (
-                read(model, [site], whole.inputs(model.device))[site][0, head].float().cpu().numpy()
-            )
-        return found
+        whole, site = self.read(text), Site("attn_pattern", layer)
+
+        def pattern(_which: Which, model: Classifier) -> np.ndarray:
+            found = read(model, [site], whole.inputs(model.device))[site]
+            return np.asarray(found[0, head].float().cpu().numpy())
+
+        return self._each({"base": self.subject.base, "tuned": self.subject.tuned}, pattern)
 
     def swaps(self, text: str) -> Iterator[dict[str, Any]]:
         """Rewrite the text by each shipped lexicon and predict the counterpart.
@@ -200,7 +200,8 @@ class Bench:
             if isinstance(made, Unresolved):
                 yield {"lexicon": name, "reason": made.reason, "term": made.term}
                 continue
-            logits = {which: self.logits(which, [made.rewritten])[0] for which in self.models}
+            tokens = {which: self._tokens(which, [made.rewritten]) for which in self.models}
+            logits = self._each(self.models, partial(_first_logits, tokens))
             changes = [
                 {"old": one.old, "new": one.new, "start": one.new_start, "end": one.new_end}
                 for one in made.changes
@@ -227,30 +228,43 @@ class Bench:
         """Bytes of the stored passes."""
         return sum(_bytes(one) for one in self._passes.values())
 
-    def _pass(self, which: Which, text: str) -> StoredPass:
-        key = (which, text)
-        if key not in self._passes:
-            whole, model = self.read(text), self.models[which]
-            with torch.inference_mode(), fast_activations(model.model):
-                stored = store(model, whole.inputs(model.device))
-                require_finite_pass(stored, stored.logits, ["of this text"])
-            self._passes[key] = stored
-            while len(self._passes) > 2 and self.stored_bytes > KEPT_BYTES:
-                self._passes.popitem(last=False)
-        self._passes.move_to_end(key)
-        return self._passes[key]
+    def _each(
+        self, models: dict[Which, Classifier], task: Callable[[Which, Classifier], Answer]
+    ) -> dict[Which, Answer]:
+        """Do a task with each model, at the same time where they have nothing in common."""
+        tasks = {which: partial(task, which, model) for which, model in models.items()}
+        return at_once(tasks) if self._apart else {which: one() for which, one in tasks.items()}
 
-    def _changed(self, which: Which, text: str, variants: Sequence[Variant], edit: Edit) -> np.ndarray:
+    def _tokens(self, which: Which, texts: Sequence[str]) -> Tokens:
+        model = self.models[which]  # both may have one tokenizer, which is not for several threads
+        rows = rows_of_texts(texts, model.labels)
+        return tokenize(rows, model.tokenizer, model.max_length, window=self.window).first_windows()
+
+    def _passes_of(self, text: str) -> dict[Which, StoredPass]:
+        """Return the clean pass of a text in each model, and keep it."""
+        whole = self.read(text)
+        kept = {which: self._passes[which, text] for which in self.models if (which, text) in self._passes}
+        missing = {which: model for which, model in self.models.items() if which not in kept}
+        kept |= self._each(missing, lambda _which, model: _stored(model, whole))
+        for which in self.models:
+            self._passes[which, text] = kept[which]
+            self._passes.move_to_end((which, text))
+        while len(self._passes) > 2 and self.stored_bytes > KEPT_BYTES:
+            self._passes.popitem(last=False)
+        return kept
+
+    def _changed(
+        self, which: Which, stored: StoredPass, variants: Sequence[Variant], edit: Edit
+    ) -> np.ndarray:
         """Return the logits [V, C] of changes that start in one block each, run together where they share it."""
         if edit == "mean" and which not in self._means:
             raise LensError("The means over train rows are not there yet.", hint="Ask for them first.")
-        model, stored = self.models[which], self._pass(which, text)
-        known = self._means.get(which, Statistics())
+        model, known = self.models[which], self._means.get(which, Statistics())
         replacer = Replacer(model, known, ["text"], stored.length, 0)
-        at_once, found = max(1, TOKENS_AT_ONCE // stored.length), []
+        together, found = max(1, TOKENS_AT_ONCE // stored.length), []
         with torch.inference_mode(), fast_activations(model.model):
-            for first in range(0, len(variants), at_once):
-                some = variants[first : first + at_once]
+            for first in range(0, len(variants), together):
+                some = variants[first : first + together]
                 drawn = stored.logits.new_zeros(len(some), model.width)  # no random control is asked for
                 found.append(Stack(model, stored, replacer, some, drawn).logits()[:, 0])
         return torch.cat(found).float().cpu().numpy()
@@ -260,6 +274,14 @@ def same_shape(subject: Subject) -> bool:
     """Whether base and tuned have as many layers and heads."""
     base, tuned = subject.base, subject.tuned
     return (base.n_layers, base.n_heads) == (tuned.n_layers, tuned.n_heads)
+
+
+def _stored(model: Classifier, whole: ReadText) -> StoredPass:
+    """Run a text once and keep what every change starts from."""
+    with torch.inference_mode(), fast_activations(model.model):
+        stored = store(model, whole.inputs(model.device))
+        require_finite_pass(stored, stored.logits, ["of this text"])
+    return stored
 
 
 def _component(model: Classifier, name: str, edit: Edit) -> Variant:
@@ -278,3 +300,8 @@ def _bytes(stored: StoredPass) -> int:
 @cache
 def _lexicon(name: str) -> Lexicon:
     return load_lexicon(name)
+
+
+def _first_logits(tokens: Mapping[Which, Tokens], which: Which, model: Classifier) -> np.ndarray:
+    """Return the logits [C] of the only row."""
+    return np.asarray(logits_of(model, tokens[which])[0])
