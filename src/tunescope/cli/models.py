@@ -92,6 +92,10 @@ def inspect(
     rows: Rows = None,
     max_length: MaxLength = None,
     template: Template = None,
+    updates: Annotated[
+        bool,
+        typer.Option("--updates", help="Only a LoRA adapter's updates, from its folder without the base."),
+    ] = False,
     seed: Seed = 0,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write; runs/inspect if not given.")
@@ -103,6 +107,8 @@ def inspect(
 ) -> None:
     """Say what one model is, what its weights are like, and with --data what it does with rows.
 
+    Of a LoRA adapter --updates tells size and rank of each update, without its base.
+
     Example: tunescope inspect my-model --data reviews.csv --text review --label stars
     """
     from tunescope.commands import inspect as command
@@ -111,6 +117,11 @@ def inspect(
 
     look = LookWish(data, text or [], label, label_map or [], lens or [], rows, max_length, template, seed)
     ending = Ending(output_dir, device, quiet or as_json, as_json)
+    if updates:
+        from tunescope.commands.updates import print_updates
+
+        print_updates(model, look, ending)
+        return
     with asked(texts):
         command.inspect(command.InspectionWish(model, look, ending))
 

@@ -55,6 +55,25 @@ def adapter_updates(folder: str | Path) -> pl.DataFrame:
     return result_table(records)
 
 
+def adapter_facts(folder: str | Path) -> dict[str, Any]:
+    """Return what a LoRA adapter is: ``adapter, base, r, alpha, rank_stabilised, matrices, parameters``.
+
+    Args:
+        folder: A peft adapter folder.
+
+    Raises:
+        ModelError: As :func:`adapter_updates`.
+    """
+    folder = Path(folder)
+    settings = _settings(folder)
+    factors = [(left, right) for _, left, right in _factors(folder, settings)]
+    return {
+        "adapter": str(folder), "base": settings.get("base_model_name_or_path"), "r": settings.get("r"),
+        "alpha": settings.get("lora_alpha"), "rank_stabilised": bool(settings.get("use_rslora")),
+        "matrices": len(factors), "parameters": sum(left.size + right.size for left, right in factors),
+    }  # fmt: skip
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(
