@@ -66,3 +66,43 @@ def _processor_flags() -> set[str]:
     return next(
         (set(value.split()) for name, _, value in lines if name.strip() in ("flags", "Features")), set()
     )
+
+
+def free_memory(device: str) -> float | None:
+    """Return the bytes that a device can still give, or None where the system does not say.
+
+    On a processor under Linux that is what the system calls available, and no more than what is left of the limit
+    of the process's control group.
+    """
+    if str(device).startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    if not str(device).startswith("cpu"):
+        return None
+    known = [_available(Path("/proc/meminfo")), _left_of_group(Path("/sys/fs/cgroup"))]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _available(path: Path) -> float | None:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024.0 * int(found[0]) if found else None
+
+
+def _left_of_group(folder: Path) -> float | None:
+    """Return what a control group may still take: its limit less what it uses, pages of files not counted."""
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        stat = dict(
+            line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        )
+    except (OSError, ValueError):
+        return None
+    if limit == "max":
+        return None
+    return float(max(0, int(limit) - used + int(stat.get("inactive_file", 0))))

@@ -17,6 +17,7 @@ from tunescope.data.tokens import Tokens, tokenize
 from tunescope.errors import DataError, ModelError
 from tunescope.lenses import LENSES, Lens, Subject, look
 from tunescope.lenses.over_steps.lens import LIGHT
+from tunescope.lenses.over_steps.room import require_room, room_of
 from tunescope.stats.results import result_table
 from tunescope.watch.gradients import GradientNorms
 from tunescope.watch.live import frozen_copy, live, undisturbed
@@ -58,7 +59,7 @@ class TunescopeCallback(TrainerCallback):
 
     Raises:
         DataError: There are no texts, or labels that are not one a text.
-        LensError: There is no such lens.
+        LensError: There is no such lens; when training begins, also where the looks would not fit the memory.
         ModelError: The model is of no known family.
     """
 
@@ -110,6 +111,12 @@ class TunescopeCallback(TrainerCallback):
         if self.tensorboard:
             self._scalars.open()
         self._began = time.monotonic()
+        with undisturbed(model):
+            tuned = live(model, self.tokenizer)
+            self._tokens = _tokens(self.frame, tuned)
+            names = [name for name, _ in self.lenses]
+            room = room_of(tuned, self._tokens, names, copy=self.base is None)
+        require_room(room, str(tuned.device), "TunescopeCallback(texts[:{n}], ...)")
         self.base = self.base or frozen_copy(model)
         if state.global_step == 0:
             self._look(model, 0)
@@ -200,8 +207,7 @@ class TunescopeCallback(TrainerCallback):
         self.spent += self._one_look
 
     def _subject(self, base: Any, tuned: Any) -> Subject:
-        if self._tokens is None:
-            self._tokens = _tokens(self.frame, tuned)
+        assert self._tokens is not None
         return Subject("training", None, base.eval(), tuned.eval(), "none", {"validation": self._tokens})
 
 

@@ -41,6 +41,7 @@ from tunescope.lenses.language.language import is_language
 from tunescope.lenses.look import Lens, LensOutput, ReadLens, look
 from tunescope.lenses.maps.steps import step_folders
 from tunescope.lenses.over_steps.correlation import every_curve
+from tunescope.lenses.over_steps.room import require_room, room_of
 from tunescope.lenses.subject import LensRows, Subject
 from tunescope.lenses.suitable import remaining
 from tunescope.models.classifier import Classifier
@@ -96,7 +97,8 @@ def run(subject: Subject, options: WatchOptions) -> tuple[pl.DataFrame, pl.DataF
     """Look at every step, and return all tables with their step and lens, and what is kept of single texts.
 
     Raises:
-        LensError: Too few checkpoints, a lens that cannot look here, or none of them can look at these models.
+        LensError: Too few checkpoints, a lens that cannot look here, none that can look at these models, or too
+            little memory.
         ModelError: A checkpoint cannot be read.
     """
     from tunescope.lenses import LENSES
@@ -104,6 +106,8 @@ def run(subject: Subject, options: WatchOptions) -> tuple[pl.DataFrame, pl.DataF
     folders = step_folders(subject, options.folder, "watch")
     chosen = np.unique(np.linspace(0, len(folders) - 1, min(options.most, len(folders))).round().astype(int))
     names = _able(subject, options.lenses, LENSES)
+    room = room_of(subject.tuned, subject.draw(options.rows, labelled=False), names, copy=True)
+    require_room(room, str(subject.tuned.device), "the lens watch with rows: {{n: {n}}}")
     wanted = [(name, _options(name, options, LENSES[name])) for name in names]
     last = _loaded(subject, folders[-1][1])
     wanted = _with_map(subject, last, wanted, LENSES)
