@@ -182,6 +182,19 @@ def test_no_touched_rows_end_with_the_number_of_rows_and_the_terms(bert_folder, 
     assert "It looked for" in found.output
 
 
+def test_a_suite_that_touches_nothing_is_left_out_beside_one_that_does(bert_folder, tmp_path):
+    texts = [f"she walked home, she said, day {index}" for index in range(8)]
+    pl.DataFrame({"text": texts}).write_csv(tmp_path / "rows.csv")
+    common = [str(bert_folder), "--suite", "gender,race", "--data", str(tmp_path / "rows.csv")]
+    found = invoke(*common, "--output-dir", str(tmp_path / "out"), "--json")
+    assert found.exit_code == 0, found.output
+    (said,) = json.loads(found.stdout)["left_out"]
+    assert said.startswith("Left out: The suite 'race' touches none of 8 rows")
+    table = pl.read_parquet(tmp_path / "out" / "results" / "behaviour.parquet")
+    assert set(table["suite"].drop_nulls()) == {"gender"}
+    assert "touches none of 8 rows" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_request_is_no_test_of_pytest():
     assert TestRequest.__test__ is False
 

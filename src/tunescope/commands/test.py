@@ -72,6 +72,7 @@ def test(wish: TestWish) -> None:
                     "folder": str(found.folder.resolve()),
                     "report": str(report.resolve()),
                     "findings": said,
+                    "left_out": found.left_out,
                     **counts,
                 }
             )
@@ -79,6 +80,8 @@ def test(wish: TestWish) -> None:
     elif not wish.quiet:
         for one in found.findings:
             print("".join(letter if letter.isprintable() else " " for letter in one.sentence))
+        for sentence in found.left_out:
+            print(sentence)
         if rules:
             print("Expectations: " + ", ".join(f"{count} {name}" for name, count in counts["expect"].items()))
         print(f"Report: {report}")

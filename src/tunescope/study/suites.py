@@ -12,6 +12,7 @@ import polars as pl
 
 from tunescope import __version__
 from tunescope.behaviour import WORDNET, Material, needs_rows
+from tunescope.behaviour.suite import Suite, require_pairs
 from tunescope.capture.verify import verify
 from tunescope.config import DataConfig
 from tunescope.config.behaviour import BehaviourConfig
@@ -80,11 +81,13 @@ class Tested:
         folder: The run folder, with ``report.html``.
         findings: Sentences.
         verdicts: What became of the rules.
+        left_out: A sentence for every suite that touches no text, where others do.
     """
 
     folder: Path
     findings: list[Finding]
     verdicts: list[Verdict]
+    left_out: list[str] = field(default_factory=list)
 
 
 def run_suites(request: TestRequest, progress: Progress = SILENT) -> Tested:
@@ -92,7 +95,7 @@ def run_suites(request: TestRequest, progress: Progress = SILENT) -> Tested:
 
     Raises:
         ConfigError: A suite is not valid, needs rows and there are none, or a rule is about nothing.
-        DataError: Rows cannot be read, or a suite touches none of them.
+        DataError: Rows cannot be read, or no suite touches any of them.
         ModelError: A checkpoint cannot be used.
         RunError: The folder is in use or cannot be written.
     """
@@ -102,7 +105,8 @@ def run_suites(request: TestRequest, progress: Progress = SILENT) -> Tested:
         start = time.monotonic()
         rows = _rows(request, progress)
         subject = _subject(request, rows, progress)
-        suites = suites_of(request.config, _material(request, rows), progress)
+        suites, left_out = touching(suites_of(request.config, _material(request, rows), progress))
+        subject.notes.extend(left_out)
         output, states = behaviour_of(subject, request.config, suites, _rows_said(request))
         folder = request.folder
         about = {"tunescope": __version__, "command": command_line(), "seeds": [request.config.seed]}
@@ -121,7 +125,25 @@ def run_suites(request: TestRequest, progress: Progress = SILENT) -> Tested:
             content = {"format_version": 1, "verdicts": records, "summary": summary(verdicts)}
             write_json(folder / "expect.json", content)
         write_report(folder)
-    return Tested(request.folder, findings, verdicts)
+    return Tested(request.folder, findings, verdicts, left_out)
+
+
+def touching(suites: Sequence[Suite]) -> tuple[list[Suite], list[str]]:
+    """Return the suites that touch some text, and a sentence for each that touches none.
+
+    Raises:
+        DataError: None touches any.
+    """
+    kept = [one for one in suites if len(one)]
+    left_out = []
+    for one in suites:
+        try:
+            require_pairs(one)
+        except DataError as error:
+            if not kept:
+                raise
+            left_out.append(f"Left out: {error.message}")
+    return kept, left_out
 
 
 def _check(request: TestRequest) -> None:
