@@ -603,6 +603,24 @@ def test_an_arm_of_two_seeds_has_an_interval_of_seeds_and_rows_within_the_metric
     assert own["learned"] is True
 
 
+def test_macro_f1_stands_beside_accuracy_with_the_same_interval_of_seeds_and_rows():
+    truth = np.arange(400) % 2
+    arms = {
+        (arm, seed): frame(truth, with_errors(truth, np.arange(30 * seed + first)))
+        for arm, first in (("one", 20), ("two", 50)) for seed in range(3)
+    }  # fmt: skip
+    arms["single", 0] = arms["one", 0]
+    own = compare_arms(arms, NAMES)["arms"]
+    as_metric = compare_arms(arms, NAMES, ComparisonOptions(metric="f1_macro"))["arms"]
+    for found, wanted in zip(own[:2], as_metric[:2], strict=True):
+        beside = found["beside"]["f1_macro"]
+        assert {key: beside[key] for key in ("value", "low", "high")} == {
+            key: wanted[key] for key in ("value", "low", "high")
+        }
+        assert "beside" not in wanted, "it is the compared metric itself"
+    assert "beside" not in own[2], "one seed: its own metrics have the interval"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_an_arms_interval_of_few_seeds_holds_its_methods_quality(seeds):

@@ -20,17 +20,19 @@ def check_sweep_goes_on(
     sweep: Callable[[Path | None], pl.DataFrame],
     folder: Path,
     shared: int = 1,
+    name: str = "store",
 ) -> None:
     """Interrupt a sweep before its last piece but one, run it again, and compare with one that was left alone.
 
     Args:
         monkeypatch: Counts the pieces.
-        module: Where the sweep looks up ``store``, which opens what is kept of every piece.
+        module: Where the sweep looks up what runs every piece.
         sweep: Runs the whole sweep, with a folder for what is not finished, or without one.
         folder: That folder; it must not exist.
         shared: How many models of the sweep are one and the same, so that one finds what the other has done.
+        name: What runs every piece.
     """
-    store, runs = module.store, []
+    store, runs = getattr(module, name), []
     stop_at: int | None = None
 
     def counted(*arguments: Any) -> Any:
@@ -39,7 +41,7 @@ def check_sweep_goes_on(
         runs.append(1)
         return store(*arguments)
 
-    monkeypatch.setattr(module, "store", counted)
+    monkeypatch.setattr(module, name, counted)
     expected = sweep(None)
     whole = len(runs) // shared
     assert whole > 2

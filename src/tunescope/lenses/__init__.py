@@ -69,6 +69,7 @@ LENSES: dict[str, Lens | ReadLens] = {
         attribution_direct.WHAT,
         attribution_direct.run,
         attribution_direct.findings,
+        two_stacks=True,
     ),
     "attention": ReadLens(
         attention_lens.AttentionOptions,
@@ -104,15 +105,29 @@ LENSES: dict[str, Lens | ReadLens] = {
         two_stacks=True,
     ),
     "patching": Lens(
-        patching_lens.PatchingOptions, patching_lens.WHAT, patching_lens.run, patching_findings.findings
+        patching_lens.PatchingOptions,
+        patching_lens.WHAT,
+        patching_lens.run,
+        patching_findings.findings,
+        two_stacks=True,
     ),
     "patching_cross": Lens(
-        patching_cross.CrossOptions, patching_cross.WHAT, patching_cross.run, patching_findings.cross_findings
+        patching_cross.CrossOptions,
+        patching_cross.WHAT,
+        patching_cross.run,
+        patching_findings.cross_findings,
+        two_stacks=True,
     ),
     "grafting": Lens(
-        grafting_lens.GraftOptions, grafting_lens.WHAT, grafting_lens.run, grafting_findings.findings
+        grafting_lens.GraftOptions,
+        grafting_lens.WHAT,
+        grafting_lens.run,
+        grafting_findings.findings,
+        two_stacks=True,
     ),
-    "words": Lens(words_lens.WordOptions, words_lens.WHAT, words_lens.run, word_findings.findings),
+    "words": Lens(
+        words_lens.WordOptions, words_lens.WHAT, words_lens.run, word_findings.findings, two_stacks=True
+    ),
     "planted": Lens(planted.PlantedOptions, planted.WHAT, planted.run, planted.findings),
 }
 

@@ -20,6 +20,7 @@ from tunescope.report.evidence import (
 from tunescope.report.figures import attribution, style
 from tunescope.report.figures.select import only, values
 from tunescope.report.read import RunFolder
+from tunescope.report.stacks import by_stack
 from tunescope.report.text import finite, number, signed
 from tunescope.report.trust import rows_said
 
@@ -75,7 +76,11 @@ def direct_groups(run: RunFolder) -> list[Group]:
     table = checked(result, attribution.DIRECT_COLUMNS)
     on = rows_said(result) or "rows not recorded"
     groups: list[Group] = []
-    for arm, seed, rows, main in arm_seeds(table, run.arm_names):
+    parts = (
+        (arm, seed, part, main, stack)
+        for arm, seed, every, main in arm_seeds(table, run.arm_names) for stack, part in by_stack(every)
+    )  # fmt: skip
+    for arm, seed, rows, main, stack in parts:
         figures = []
         panels, limit = attribution.direct_panels(rows)
         unit = "class" if values(rows, "class") else "token"  # language models have no classes
@@ -97,7 +102,7 @@ def direct_groups(run: RunFolder) -> list[Group]:
                 style.Figure(key, "By true class", panels, caption, scale=_scale(limit), folded=True)
             )
         if figures:
-            title = group_title(arm, seed, table)
+            title = group_title(arm, seed, table) + ("" if stack is None else f", {stack}")
             groups.append(Group(title, main, measured(figures, title, on)))
     return groups
 

@@ -14,6 +14,7 @@ from tunescope.report.figures.select import estimate, only
 from tunescope.report.quality import Strip, strip
 from tunescope.report.read import LensResult, RunFolder, reading
 from tunescope.report.text import Estimate, finite, listed, number, plural
+from tunescope.report.written import differences
 
 FIRST_SCREEN = 5  # cards that stand on the first screen; the others follow on demand
 VERDICTS = {
@@ -62,7 +63,7 @@ def cards(run: RunFolder) -> tuple[Card, ...] | None:
     Findings of the lenses and differences between arms take turns. Where no lens has found anything, a card a lens
     says so, with the bound that its intervals set: "no effect found" is a finding too.
     """
-    compared = _pairs(run)
+    compared = [*_pairs(run), *differences(run)]
     if run.findings is None and not compared:
         return None
     found = [*compared, *(run.findings or [])]

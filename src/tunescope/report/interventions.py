@@ -16,7 +16,8 @@ HOW_PATCH = (
 )
 HOW_CROSS = (
     "Left: tuned activations in the base; right: base activations in the tuned model. The stream carries everything "
-    "that earlier layers made, so read where it jumps; single parts show who writes it."
+    "that earlier layers made, so read where it jumps; single parts show who writes it. = marks a place that carries "
+    "all or nothing by which weights tuning changed at all."
 )
 HOW_CURVE = (
     "0: the base under the tuned head, 1: the tuned model. The depth at which the curve rises is where tuning put the "
@@ -24,7 +25,8 @@ HOW_CURVE = (
 )
 HOW_PARTS = (
     "Left: the part's tuned weights in the base; right: what the tuned model loses with the base's weights there. Blue "
-    "left and white right is a part that suffices but is not missed."
+    "left and white right is a part that suffices but is not missed. = marks a part that holds all weights that tuning "
+    "changed, or none."
 )
 DIRECTIONS = {
     "denoising": ("Clean into corrupted", "brought back"),

@@ -67,7 +67,7 @@ def depth_figure(run: RunFolder) -> style.Figure | None:
     marks = (
         "With 95 % interval."
         if run.inspected
-        else f"Solid: tuned, with 95 % interval{_seed_words(run)}. Dotted with open marks: base."
+        else f"Solid: tuned, with 95 % interval{_seed_words(run, strip)}. Dotted with open marks: base."
     )
     caption = f"{_sentence('; '.join(strip.said))} {marks}{bands}{flattery}{strip.stacks}"
     made = style.Figure("depth", "Layer by layer", (depth.depth_strip(strip.lanes),), caption)
@@ -119,7 +119,9 @@ def _ablation(strip: Strip, run: RunFolder) -> None:
 
 
 def _grafting(strip: Strip, run: RunFolder) -> None:
-    lane = lanes.graft_lane(checked(run.results["grafting"], GRAFT_COLUMNS), run.arm_names)
+    table = read_stack(checked(run.results["grafting"], GRAFT_COLUMNS))
+    strip.stacks = strip.stacks or says_stack(table)
+    lane = lanes.graft_lane(table, run.arm_names)
     strip.add(
         f"tuned weights in the base on {_rows(run, 'grafting')}",
         "random changes of the same size for grafts",
@@ -154,8 +156,12 @@ def inside_sentence(run: RunFolder) -> list[tuple[str, bool]]:
     return [*pieces, (".", False)] if pieces else []
 
 
-def _seed_words(run: RunFolder) -> str:
-    return "" if len(run.seeds) < 2 else f" from the lowest to the highest of {len(run.seeds)} seeds"
+def _seed_words(run: RunFolder, strip: Strip) -> str:
+    if len(run.seeds) < 2:
+        return ""
+    shown = any(line.seeds for lane in strip.lanes for line in lane.lines)
+    grey = "; grey along a line: the lowest to the highest value of single seeds" if shown else ""
+    return f" from the lowest to the highest of {len(run.seeds)} seeds{grey}"
 
 
 def _sentence(text: str) -> str:

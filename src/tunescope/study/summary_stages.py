@@ -11,7 +11,7 @@ from tunescope.study.context import ROWS, is_prompted, stage_name
 from tunescope.study.stages import VERSIONS, claim_inputs, data_inputs, fitted, look_stage
 
 # Raised by whoever changes what the code of a stage computes.
-OWN_VERSIONS = {"data": 1, "summary": 1, "baselines": 1, "train": 1, "evaluate": 1, "comparison": 1}
+OWN_VERSIONS = {"data": 1, "summary": 1, "baselines": 1, "train": 1, "evaluate": 1, "comparison": 2}
 
 TRAINED_BY = ("max_tokens", "max_summary", "prompt", "before", "loss_on", "end_token", "cut")
 COMPARISON = "summaries.json"

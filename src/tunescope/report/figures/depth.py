@@ -18,13 +18,23 @@ CROWDED = 60  # pixels: three ticks of a lower lane would touch one another
 
 @dataclass(frozen=True)
 class Line:
-    """One line in a lane: an estimate per layer, and what the hover adds per layer."""
+    """One line in a lane: an estimate per layer, and what the hover adds per layer.
+
+    Attributes:
+        name: Its arm, or of which arms it is the base.
+        colour: Of line and interval.
+        points: The estimates, pooled over seeds.
+        notes: What stands in the hover before the name.
+        base: Whether it is a base's.
+        seeds: From the lowest to the highest value of single seeds, where there are several; drawn in grey.
+    """
 
     name: str
     colour: str
     points: dict[int, Estimate]
     notes: dict[int, str]
     base: bool = False
+    seeds: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ def depth_strip(lanes: Sequence[Lane]) -> style.Panel:
         data += _control_band(lane, lane.control, layers, f"y{suffix}")
         data += _control_band(lane, lane.seeds, layers, f"y{suffix}")
         for line in lane.lines:
+            data += _control_band(lane, line.seeds, layers, f"y{suffix}")
             data += _line_traces(lane, line, f"y{suffix}")
     bottom = "y" if len(lanes) == 1 else f"y{len(lanes)}"
     axes["xaxis"] = style.axis(

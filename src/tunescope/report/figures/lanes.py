@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -18,7 +19,7 @@ def weight_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
     """Return the lane of how far each block's weights moved, as a share of their norm."""
     blocks = only(table, metric="relative_frobenius", site="block")
     lines = [
-        Line(arm, style.arm_colour(arms, arm), points, {})
+        Line(arm, style.arm_colour(arms, arm), points, {}, seeds=_of_seeds(only(blocks, arm=arm)))
         for arm in arms
         if (points := _by_layer(only(blocks, arm=arm)))
     ]
@@ -49,7 +50,8 @@ def reading_lane(
             lines.append(Line(f"base of {arm}", style.arm_colour(arms, arm), base, {}, base=True))
         tuned = _by_layer(only(own, model="tuned"))
         if tuned:
-            lines.append(Line(arm, style.arm_colour(arms, arm), tuned, {}))
+            seeds = _of_seeds(only(own, model="tuned"))
+            lines.append(Line(arm, style.arm_colour(arms, arm), tuned, {}, seeds=seeds))
         if "control" in own.columns:
             known = only(own, model="tuned").select("layer", "control").drop_nulls()
             for layer, value in known.iter_rows():
@@ -70,7 +72,7 @@ def cka_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
         rows = only(across, arm=arm)
         points = _by_layer(rows)
         if points:
-            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}))
+            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}, seeds=_of_seeds(rows)))
         if "control" in rows.columns:
             for layer, value in rows.select("layer", "control").drop_nulls().iter_rows():
                 low, high = control.get(layer, (value, value))
@@ -101,9 +103,9 @@ def _same_place(table: pl.DataFrame) -> pl.DataFrame:
 def sublayer_lane(table: pl.DataFrame, arms: Sequence[str], site: str, part: str, edit: str) -> Lane | None:
     """Return the lane of what taking out one kind of sublayer does to the margin."""
 
-    def points(arm: str, model: str, control: str) -> tuple[dict[int, Estimate], dict[int, str]]:
+    def points(arm: str, model: str, control: str) -> Points:
         rows = effects(only(table, arm=arm), site=site, edit=edit, model=model, control=control)
-        return _by_layer(rows), {}
+        return _by_layer(rows), {}, _of_seeds(rows)
 
     return _effect_lane(part, arms, points)
 
@@ -114,18 +116,22 @@ def head_lane(table: pl.DataFrame, arms: Sequence[str], edit: str) -> Lane | Non
     The base is shown for the same head, not for its own strongest, so that the two can be compared.
     """
 
-    def points(arm: str, model: str, control: str) -> tuple[dict[int, Estimate], dict[int, str]]:
-        own = first_seed(only(table, arm=arm))
+    def points(arm: str, model: str, control: str) -> Points:
+        every, own = only(table, arm=arm), first_seed(only(table, arm=arm))
         chosen = _strongest(effects(own, site="head_out", edit=edit, model="tuned", control="none"))
-        rows = effects(own, site="head_out", edit=edit, model=model, control=control)
-        found = {
-            layer: pooled(only(rows, layer=layer, head=head).to_dicts())
-            for layer, head in sorted(chosen.items())
-        }
-        return (
-            {layer: point for layer, point in found.items() if point.known},
-            {layer: f"L{layer}H{head}" for layer, head in chosen.items()},
+        of_all, rows = (
+            effects(one, site="head_out", edit=edit, model=model, control=control) for one in (every, own)
         )
+        found: dict[int, Estimate] = {}
+        spans: dict[int, tuple[float, float]] = {}
+        for layer, head in sorted(chosen.items()):
+            point, span = (
+                pooled(only(rows, layer=layer, head=head).to_dicts()),
+                _span(only(of_all, layer=layer, head=head).to_dicts()),
+            )
+            found |= {layer: point} if point.known else {}
+            spans |= {layer: span} if span is not None else {}
+        return found, {layer: f"L{layer}H{head}" for layer, head in chosen.items()}, spans
 
     return _effect_lane("strongest head", arms, points)
 
@@ -136,9 +142,10 @@ def graft_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
     control: dict[int, tuple[float, float]] = {}
     curve = only(table, scope="up_to_here", metric="recovered_accuracy", site="block")
     for arm in arms:
-        points = _by_layer(only(curve, arm=arm, control="none"))
+        own = only(curve, arm=arm, control="none")
+        points = _by_layer(own)
         if points:
-            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}))
+            lines.append(Line(arm, style.arm_colour(arms, arm), points, {}, seeds=_of_seeds(own)))
         for layer, point in _by_layer(only(curve, arm=arm, control="random")).items():
             bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
             low, high = control.get(layer, (bounds[0], bounds[0]))
@@ -147,7 +154,9 @@ def graft_lane(table: pl.DataFrame, arms: Sequence[str]) -> Lane | None:
     return Lane(title, "grafted up to here", tuple(lines), control) if lines else None
 
 
-PointsOf = Callable[[str, str, str], tuple[dict[int, Estimate], dict[int, str]]]
+# Estimates, what the hover adds, and the span of single seeds, each by layer.
+Points = tuple[dict[int, Estimate], dict[int, str], dict[int, tuple[float, float]]]
+PointsOf = Callable[[str, str, str], Points]
 
 
 def _effect_lane(part: str, arms: Sequence[str], points: PointsOf) -> Lane | None:
@@ -156,14 +165,14 @@ def _effect_lane(part: str, arms: Sequence[str], points: PointsOf) -> Lane | Non
     bases: list[dict[int, Estimate]] = []
     control: dict[int, tuple[float, float]] = {}
     for arm in arms:
-        base, notes = points(arm, "base", "none")
+        base, notes, _ = points(arm, "base", "none")
         # Arms that start from one base share its numbers: drawn once, in grey, or once per arm in its colour.
         if base and base not in bases:
             bases.append(base)
             lines.append(Line(f"base of {arm}", style.arm_colour(arms, arm), base, notes, base=True))
-        tuned, notes = points(arm, "tuned", "none")
+        tuned, notes, seeds = points(arm, "tuned", "none")
         if tuned:
-            lines.append(Line(arm, style.arm_colour(arms, arm), tuned, notes))
+            lines.append(Line(arm, style.arm_colour(arms, arm), tuned, notes, seeds=seeds))
         for layer, point in points(arm, "tuned", "random")[0].items():
             bounds = [bound for bound in (point.value, point.low, point.high) if bound is not None]
             low, high = control.get(layer, (bounds[0], bounds[0]))
@@ -192,3 +201,14 @@ def _strongest(rows: pl.DataFrame) -> dict[int, int]:
 def _by_layer(rows: pl.DataFrame) -> dict[int, Estimate]:
     found = {int(layer): pooled(only(rows, layer=layer).to_dicts()) for layer in values(rows, "layer")}
     return {layer: point for layer, point in found.items() if point.known}
+
+
+def _of_seeds(rows: pl.DataFrame) -> dict[int, tuple[float, float]]:
+    """Return the lowest and the highest value of single seeds by layer, where there are several."""
+    spans = {int(layer): _span(only(rows, layer=layer).to_dicts()) for layer in values(rows, "layer")}
+    return {layer: span for layer, span in spans.items() if span is not None}
+
+
+def _span(records: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    found = {one.get("seed"): float(one["value"]) for one in records if one["value"] is not None}
+    return (min(found.values()), max(found.values())) if len(found) > 1 else None

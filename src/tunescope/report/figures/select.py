@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tunescope.report.text import Estimate, finite
+from tunescope.stats.multiboot import metric_ends, of_trainings
 
 EMBEDDINGS = -1
 
@@ -68,6 +69,28 @@ def pooled(records: Iterable[dict[str, Any]]) -> Estimate:
     return Estimate(
         mean, min(lows, default=None), max(highs, default=None), known[0].n, "; ".join(notes) or None
     )
+
+
+def over_seeds(records: Iterable[dict[str, Any]], metric: str | None = None) -> Estimate:
+    """Return one estimate for several trainings: their mean, with an interval for other seeds and rows.
+
+    Args:
+        records: One a seed. Of a single one the interval stays its own; where one has none, all that is known is the
+            span of the others' ends, as :func:`pooled` gives it.
+        metric: Its name where it has ends, at which the interval is cut; None where it has none.
+    """
+    given = list(records)
+    known = [item for item in map(estimate, given) if item.value is not None]
+    ends = [
+        (item.value, item.low, item.high) for item in known if item.low is not None and item.high is not None
+    ]
+    if len(known) < 2 or len(ends) < len(known):
+        return pooled(given)
+    found = of_trainings(ends)  # type: ignore[arg-type]
+    least, most = metric_ends(metric) if metric is not None else (float("-inf"), float("inf"))
+    low, high = (None if end is None else min(max(end, least), most) for end in (found.low, found.high))
+    notes = list(dict.fromkeys(note for note in (*(item.note for item in known), found.note) if note))
+    return Estimate(found.value, low, high, known[0].n, "; ".join(notes) or None)
 
 
 def preferred_base_head(table: pl.DataFrame) -> pl.DataFrame:
