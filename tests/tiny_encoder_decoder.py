@@ -16,7 +16,8 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from tiny import word_piece
+from tiny import NAMES, word_piece
+from tunescope.models import load
 
 KINDS = ("t5", "t5_gated", "bart")
 CLASSES = {
@@ -76,3 +77,11 @@ def folder_of(kind: str, folder: Path, names: list[str] | None = None, **options
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def two_models(kind: str, make_folder) -> list:
+    """Return two classifiers of one shape with different weights, for base and tuned."""
+    folders = [
+        folder_of(kind, make_folder(f"{kind}-{seed}"), names=list(NAMES), seed=seed) for seed in (0, 1)
+    ]
+    return [load(str(folder)) for folder in folders]

@@ -11,7 +11,7 @@ import torch
 from subjects import make_rows, make_subject, splits_of
 
 from tiny import NAMES, tiny_folder
-from tiny_encoder_decoder import folder_of
+from tiny_encoder_decoder import two_models
 from tunescope.capture import Edit, Site, editing, read
 from tunescope.capture.shared import shared_depth
 from tunescope.capture.sites import locate
@@ -48,13 +48,7 @@ EDITS = ("zero", "mean", "position_mean", "resample", "resample_other_class", "n
 
 @pytest.fixture(params=("t5_gated", "bart"), scope="module")
 def models(request, tmp_path_factory):
-    folders = [
-        folder_of(
-            request.param, tmp_path_factory.mktemp(f"{request.param}-{seed}"), names=list(NAMES), seed=seed
-        )
-        for seed in (0, 1)
-    ]
-    return [load(str(folder)) for folder in folders]
+    return two_models(request.param, tmp_path_factory.mktemp)
 
 
 @pytest.fixture

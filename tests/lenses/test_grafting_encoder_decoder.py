@@ -10,8 +10,7 @@ import pytest
 import torch
 from subjects import make_rows, make_subject
 
-from tiny import NAMES
-from tiny_encoder_decoder import folder_of
+from tiny_encoder_decoder import two_models
 from tunescope.capture.graft_parts import GraftPart, names_of, parts_of
 from tunescope.capture.patch_models import trunk_state, tuned_readout
 from tunescope.capture.sites import Site, locate
@@ -20,7 +19,6 @@ from tunescope.lenses import LENSES, LensRows, look
 from tunescope.lenses.grafting.lens import GraftOptions, run, single_parts
 from tunescope.lenses.grafting.runs import Run
 from tunescope.lenses.grafting.runs_encoder_decoder import StackGrafts
-from tunescope.models import load
 from tunescope.progress import SILENT
 
 ROWS = LensRows(n=12)
@@ -28,13 +26,7 @@ ROWS = LensRows(n=12)
 
 @pytest.fixture(params=("t5_gated", "bart"), scope="module")
 def models(request, tmp_path_factory):
-    folders = [
-        folder_of(
-            request.param, tmp_path_factory.mktemp(f"{request.param}-{seed}"), names=list(NAMES), seed=seed
-        )
-        for seed in (0, 1)
-    ]
-    return [load(str(folder)) for folder in folders]
+    return two_models(request.param, tmp_path_factory.mktemp)
 
 
 def grafts_of(base, tuned):

@@ -12,8 +12,7 @@ import torch
 from subjects import make_rows, make_subject, splits_of
 from test_grafting_encoder_decoder import HEADS, graft_head
 
-from tiny import NAMES
-from tiny_encoder_decoder import folder_of
+from tiny_encoder_decoder import two_models
 from tunescope.capture import Edit, Site, editing, read
 from tunescope.capture.patch import PatchPlace, check_places, passed, patched_logits, patcher_of
 from tunescope.capture.patch_models import tuned_readout
@@ -26,7 +25,6 @@ from tunescope.lenses.patching.cross import CrossOptions, run
 from tunescope.lenses.patching.lens import PatchingOptions, places_of
 from tunescope.lenses.patching.runs import PatchRequest, pair_margins
 from tunescope.lenses.subject import LensRows
-from tunescope.models import load
 
 PLACES = [
     ("encoder", "attn_out", 1, None, "at"), ("encoder", "head_out", 2, (1,), "all"),
@@ -40,13 +38,7 @@ PLACES = [
 
 @pytest.fixture(params=("t5_gated", "bart"), scope="module")
 def models(request, tmp_path_factory):
-    folders = [
-        folder_of(
-            request.param, tmp_path_factory.mktemp(f"{request.param}-{seed}"), names=list(NAMES), seed=seed
-        )
-        for seed in (0, 1)
-    ]
-    return [load(str(folder)) for folder in folders]
+    return two_models(request.param, tmp_path_factory.mktemp)
 
 
 def two_texts():

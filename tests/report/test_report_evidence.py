@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 
@@ -11,6 +12,7 @@ import pytest
 from report_browser import Page, open_page
 from report_evidence import add_evidence, add_grid, place_of
 from report_run import Recipe, make_run
+from scipy import stats
 
 from tunescope.files import read_json, write_json
 from tunescope.report import write_report
@@ -93,16 +95,19 @@ def test_the_table_of_arms_pools_seeds_and_shows_their_spread(run):
     assert len(found.trainings) == 4
 
 
-def test_without_a_comparison_the_interval_spans_those_of_the_trainings(copied):
+def test_without_a_comparison_the_interval_is_of_seeds_and_of_what_each_training_knows(copied):
     (copied / "comparison.json").unlink()
     run = read_run(copied)
     records = [
         next(r for r in item.metrics["records"] if (r["split"], r["metric"]) == ("test", "accuracy"))
         for item in run.of("full")
     ]
-    ends = min(r["low"] for r in records), max(r["high"] for r in records)
+    first, second = (r["value"] for r in records)
+    mean, spread = (first + second) / 2, stats.t.ppf(0.975, 1) * abs(first - second) / 2
+    below, above = (sum(abs(r[end] - r["value"]) for r in records) / 2 for end in ("low", "high"))
     found = arms(run).rows[0].accuracy
-    assert (found.low, found.high) == ends
+    assert found.low == pytest.approx(mean - math.hypot(below, spread))
+    assert found.high == pytest.approx(min(1.0, mean + math.hypot(above, spread)))
 
 
 def test_costs_are_in_the_table_in_units_that_people_read(shown):

@@ -168,7 +168,7 @@ def answer_of(folder) -> str:
 def test_several_seeds_are_folded_and_the_answer_says_what_its_interval_is(tmp_path):
     folder = make_run(tmp_path / "run", Recipe(seeds=(0, 1)))
     text = text_of(folder)
-    assert "(means over 2 seeds, intervals from end to end)" in text
+    assert "(means over 2 seeds, intervals of seeds and rows)" in text
     assert "One seed:" not in text
     assert "full, seed 1" in text
     assert (folder / "report.html").stat().st_size < 10_000_000

@@ -18,6 +18,7 @@ from tunescope.capture.hooks import reading
 from tunescope.capture.patch import Patcher, PatchPlace
 from tunescope.capture.patch_tokens import positions_mask
 from tunescope.capture.sites import Site, locate
+from tunescope.capture.stored import CleanPass
 from tunescope.errors import SiteError
 from tunescope.models.classifier import Classifier
 from tunescope.models.encoder_decoder import STACKS, StackName
@@ -27,7 +28,7 @@ SELF, CROSS = ("head_z", "attn_out"), ("cross_head_z", "cross_attn_out")
 
 
 @dataclass(frozen=True)
-class StackPass:
+class StackPass(CleanPass):
     """One clean pass of B rows of T tokens each through encoder and decoder.
 
     Attributes:
@@ -38,21 +39,6 @@ class StackPass:
 
     trace: StackTrace
     values: dict[Site, torch.Tensor]
-
-    @property
-    def logits(self) -> torch.Tensor:
-        """Clean logits, [B, C]."""
-        return self.trace.logits
-
-    @property
-    def rows(self) -> int:
-        """B, the number of rows."""
-        return len(self.trace.attention_mask)
-
-    @property
-    def length(self) -> int:
-        """T, the number of tokens of every row."""
-        return int(self.trace.attention_mask.shape[1])
 
     def behind(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the stream behind every block, [B, T, D], with the block in words."""

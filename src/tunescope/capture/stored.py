@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tunescope.capture.encoder_decoder import StackTrace
 from tunescope.capture.hooks import reading
 from tunescope.capture.partial import Trace, blocks_of, copied, trace
 from tunescope.capture.sites import Site, locate
@@ -28,20 +29,10 @@ NAME = "tunescope_pooled"
 TOLERANCE = 1e-4
 
 
-@dataclass
-class StoredPass:
-    """One clean pass of B rows of T tokens each.
+class CleanPass:
+    """What every stored pass of rows of equal length says of itself, by its trace."""
 
-    Attributes:
-        trace: The residual stream before each block, the blocks' other arguments, logits.
-        values: Per site name, one tensor a layer: ``head_z`` [B, T, H, D/H]; ``attn_out``, ``resid_mid``,
-            ``mlp_out``, ``resid_post`` [B, T, D]; ``mlp_neurons`` [B, T, F] where it was asked for.
-        attention_calls: What each block's attention was called with beside the stream.
-    """
-
-    trace: Trace
-    values: dict[str, list[torch.Tensor]]
-    attention_calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    trace: Trace | StackTrace
 
     @property
     def logits(self) -> torch.Tensor:
@@ -57,6 +48,22 @@ class StoredPass:
     def length(self) -> int:
         """T, the number of tokens of every row."""
         return int(self.trace.attention_mask.shape[1])
+
+
+@dataclass
+class StoredPass(CleanPass):
+    """One clean pass of B rows of T tokens each.
+
+    Attributes:
+        trace: The residual stream before each block, the blocks' other arguments, logits.
+        values: Per site name, one tensor a layer: ``head_z`` [B, T, H, D/H]; ``attn_out``, ``resid_mid``,
+            ``mlp_out``, ``resid_post`` [B, T, D]; ``mlp_neurons`` [B, T, F] where it was asked for.
+        attention_calls: What each block's attention was called with beside the stream.
+    """
+
+    trace: Trace
+    values: dict[str, list[torch.Tensor]]
+    attention_calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
     def behind(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the stream behind every block, [B, T, D], with the block in words."""
