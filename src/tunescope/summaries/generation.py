@@ -12,7 +12,7 @@ import torch
 from tunescope import processes
 from tunescope.errors import DataError, ModelError
 from tunescope.progress import SILENT, Progress
-from tunescope.seeds import derive_seed
+from tunescope.seeds import derive_seed, seed_torch
 from tunescope.summaries.rows import SummaryTokens, padded
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _generate(
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         if options.sample:
-            torch.manual_seed(derive_seed(options.seed, "summary", tokens.row_ids[index[0]]))
+            seed_torch(derive_seed(options.seed, "summary", tokens.row_ids[index[0]]))
         out = model.generate(**inputs, **how)  # type: ignore[operator]
     start = inputs["input_ids"].shape[1] if left else 1
     return [[int(one) for one in row[start:]] for row in out]

@@ -12,14 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunescope import processes
 from tunescope.config.fitting import VALIDATION_METRICS
 from tunescope.files import write_atomic
 from tunescope.progress import Progress, Task
-from tunescope.seeds import derive_seed
+from tunescope.seeds import derive_seed, seed_torch
 
 STOPS: dict[int, str] = {
     signal.SIGINT: "Ctrl-C",
@@ -43,7 +42,7 @@ class StepStream(TrainerCallback):
 
     def reseed(self, number: int = 0) -> None:
         """Seed torch as at the start of a micro-batch of the step that is being computed."""
-        torch.manual_seed(derive_seed(self.seed, "step", self.step, *([number] if number else [])))
+        seed_torch(derive_seed(self.seed, "step", self.step, *([number] if number else [])))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
