@@ -44,7 +44,7 @@ SIZES = {"n_layer": "blocks", "num_hidden_layers": "blocks", "n_embd": "width", 
 SHARED = re.compile(r"(?:\S*/)?shared/(data|weights)/")
 PACKAGES = re.compile(r"\S*/(\.venv/lib/)")
 RUNS = re.compile(r"/\S*?/([\w-]+)/arms/")  # another recipe's run folder, as the README's commands name it
-PAUSE = 1800.0  # seconds between two steps from which on a run was left and continued
+PAUSE = 600.0  # seconds between two steps from which on a run was left and continued
 STEPS = (
     "baselines",
     "train",
